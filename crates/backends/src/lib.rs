@@ -1,0 +1,1 @@
+//! Where cached bytes rest: the Backend trait and its implementations.

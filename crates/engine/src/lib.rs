@@ -1,0 +1,1 @@
+//! The decisions of cachekit: L1, flights, freshness, breaker, statistics. No I/O, no clock.

@@ -1,0 +1,1 @@
+//! Test tools: fake clock, seeded randomness, chaos backend, the backend contract.

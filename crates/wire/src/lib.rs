@@ -1,0 +1,1 @@
+//! The bytes of the CacheKit protocol: keys, MessagePack, envelope and frame.
