@@ -1,1 +1,14 @@
 //! Where cached bytes rest: the Backend trait and its implementations.
+//!
+//! A backend moves bytes and reports capabilities. It knows nothing of freshness, codecs or how
+//! keys are made.
+
+mod backend;
+mod error;
+
+pub use backend::{
+    AsyncBackend, Backend, Capabilities, Detail, Found, Health, LockReply, Locking, Released,
+    Remaining,
+};
+pub use bytes::Bytes;
+pub use error::{BackendError, ErrorKind, Result, scrub};
