@@ -1,1 +1,4 @@
 //! The decisions of cachekit: L1, flights, freshness, breaker, statistics. No I/O, no clock.
+
+pub mod l1;
+pub mod time;

@@ -1,0 +1,126 @@
+//! One cached function: its place in L1, its flights, its generation and its statistics.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use crate::{
+    flight::{Flights, Join, Leader},
+    l1::{Entry, Evicted, L1},
+    stats::Stats,
+    time::Tick,
+    waits::Caller,
+};
+
+/// How many bytes of a key name the function; the argument bytes follow.
+pub const KEY_PREFIX: usize = 4;
+
+/// A cached function, as the engine sees it.
+///
+/// `V` is a value ready to hand out, `T` what a flight's waiters get. Keys begin with
+/// [`Function::prefix`], since functions of a namespace share one L1.
+#[derive(Debug)]
+pub struct Function<V, T> {
+    prefix: [u8; KEY_PREFIX],
+    l1: Option<Arc<L1<V>>>,
+    flights: Arc<Flights<T>>,
+    generation: AtomicU64,
+    /// What happened so far.
+    pub stats: Stats,
+}
+
+/// A value found in L1.
+#[derive(Debug)]
+pub struct Hit<V> {
+    /// The entry; its value is shared, not copied.
+    pub entry: Arc<Entry<V>>,
+    /// Whether this caller is to start the one background refresh that is due.
+    pub refresh: bool,
+}
+
+impl<V: Send + Sync, T> Function<V, T> {
+    /// A function with its entries in `l1` (`None`: nothing is kept in the process).
+    pub fn new(l1: Option<Arc<L1<V>>>, flights: Arc<Flights<T>>) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self {
+            prefix: NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes(),
+            l1,
+            flights,
+            generation: AtomicU64::new(0),
+            stats: Stats::default(),
+        }
+    }
+
+    /// What every L1 key of this function begins with.
+    #[inline]
+    pub fn prefix(&self) -> [u8; KEY_PREFIX] {
+        self.prefix
+    }
+
+    /// The L1 that holds its entries.
+    pub fn l1(&self) -> Option<&Arc<L1<V>>> {
+        self.l1.as_ref()
+    }
+
+    /// The scope's generation; an entry or flight of an older one does not count.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Looks a key up in L1. `now` may lag by the coarse clock's step, which
+    /// [`keep`](Self::keep) has taken off the entry's life.
+    #[inline]
+    pub fn lookup(&self, key: &[u8], now: Tick) -> Option<Hit<V>> {
+        let entry = self.l1.as_ref()?.get(key)?;
+        if now >= entry.expires || entry.generation != self.generation() {
+            return None;
+        }
+        let refresh = now >= entry.refresh_at && entry.try_begin_refresh();
+        Some(Hit { entry, refresh })
+    }
+
+    /// Joins or starts the flight for a key that missed.
+    pub fn join(&self, key: &[u8], caller: Caller<'_>) -> Join<T> {
+        self.flights.join(key, self.generation(), caller)
+    }
+
+    /// Whether what `leader` brings may be kept: nothing has invalidated it meanwhile.
+    pub fn may_keep(&self, leader: &Leader<T>) -> bool {
+        !leader.is_doomed() && leader.generation() == self.generation()
+    }
+
+    /// Puts an entry under the leader's key into L1, unless an invalidation came first.
+    ///
+    /// Drop what it returns outside any lock: values that had to go.
+    #[must_use = "dropping evicted values may run foreign code"]
+    pub fn keep(&self, leader: &Leader<T>, entry: Entry<V>) -> Evicted<V> {
+        let Some(l1) = self.l1.as_ref().filter(|_| self.may_keep(leader)) else {
+            return Evicted::default();
+        };
+        let mut evicted = l1.insert(leader.key().into(), Arc::new(entry));
+        if !self.may_keep(leader) {
+            // An invalidation that came between has looked before the entry was there.
+            evicted.extend(l1.remove(leader.key()));
+        }
+        evicted
+    }
+
+    /// Forgets a key here and keeps a running fill of it out of the cache.
+    #[must_use = "dropping evicted values may run foreign code"]
+    pub fn invalidate(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
+        self.flights.doom(key);
+        self.l1.as_ref()?.remove(key)
+    }
+
+    /// Forgets every key of this function here, at once; memory is given back in the same call.
+    #[must_use = "dropping evicted values may run foreign code"]
+    pub fn clear(&self) -> Vec<Arc<Entry<V>>> {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        let prefix = self.prefix;
+        self.l1.as_ref().map_or_else(Vec::new, |l1| {
+            l1.remove_where(|key, _| key.starts_with(&prefix))
+        })
+    }
+}

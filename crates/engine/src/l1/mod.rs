@@ -1,0 +1,217 @@
+//! L1: values in this process, bounded by the bytes that they really hold.
+//!
+//! A face over `quick_cache` (a CLOCK-Pro relative of S3-FIFO: scan-resistant, O(1) per insertion)
+//! that adds what a cache of foreign objects needs: nothing that a caller stored is ever dropped,
+//! cloned or compared while a lock is held. What leaves L1 is handed to the caller instead.
+
+mod ceiling;
+mod entry;
+mod key;
+mod shard;
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+pub use ceiling::Ceiling;
+pub use entry::{Entry, Evicted};
+use foldhash::fast::RandomState;
+pub use key::Key;
+use key::Probe;
+use shard::Shard;
+pub(crate) use shard::weigh;
+
+/// A cache of `Arc<Entry<V>>` under byte keys, bounded by weight.
+///
+/// The weight of an entry is [`Entry::weight`] plus what its key and its place in L1 take. An
+/// entry heavier than about 97 % of a shard's capacity is refused.
+pub struct L1<V> {
+    shards: Box<[Shard<V>]>,
+    hasher: RandomState,
+    ceiling: Option<Arc<Ceiling>>,
+}
+
+impl<V> L1<V> {
+    /// An empty L1 for `capacity` bytes, in `shards` parts with a lock and an equal share each.
+    ///
+    /// One shard is right where a global lock (the GIL) serialises the callers anyway.
+    #[must_use]
+    pub fn new(capacity: u64, shards: usize) -> Self {
+        Self::build(capacity, shards, None)
+    }
+
+    /// As [`L1::new`], below a ceiling that other L1s share.
+    #[must_use]
+    pub fn with_ceiling(capacity: u64, shards: usize, ceiling: Arc<Ceiling>) -> Self {
+        Self::build(capacity, shards, Some(ceiling))
+    }
+
+    fn build(capacity: u64, shards: usize, ceiling: Option<Arc<Ceiling>>) -> Self {
+        let count = shards.max(1);
+        let hasher = RandomState::default();
+        let share = capacity / count as u64;
+        Self {
+            shards: (0..count).map(|_| Shard::new(share, &hasher)).collect(),
+            hasher,
+            ceiling,
+        }
+    }
+
+    #[inline]
+    fn shard(&self, key: &[u8]) -> &Shard<V> {
+        if let [only] = &*self.shards {
+            return only;
+        }
+        // The table below uses the low bits and the top seven: take from the middle.
+        let hash = self.hasher.hash_one(Probe(key)) >> 24;
+        &self.shards[(hash % self.shards.len() as u64) as usize]
+    }
+
+    /// The entry under `key`, counted as a use for the eviction policy.
+    #[inline]
+    pub fn get(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
+        self.shard(key).get(key)
+    }
+
+    /// The entry under `key`, without an effect on the eviction policy.
+    pub fn peek(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
+        self.shard(key).peek(key)
+    }
+
+    /// Stores `entry` under `key` and returns everything that had to leave: the entry that was
+    /// there before, the evicted ones, and `entry` itself if it is too heavy
+    /// ([`Evicted::refused`]; then nothing is left under `key`).
+    pub fn insert(&self, key: impl Into<Key>, entry: Arc<Entry<V>>) -> Evicted<V> {
+        let key = key.into();
+        let shard = self.shard(key.as_bytes());
+        let (weight, address) = (weigh(&key, Some(&entry)), Arc::as_ptr(&entry));
+        let mut evicted = Evicted::default();
+        shard.insert(key, entry, &mut evicted);
+        if let Some(ceiling) = &self.ceiling {
+            let excess = ceiling.account(weight, evicted.weight());
+            if excess > 0 {
+                self.give_way(ceiling, shard, excess, &mut evicted);
+            }
+        }
+        evicted.refused = evicted.holds(address);
+        evicted
+    }
+
+    /// Evicts until the ceiling is kept or this L1 is empty, from the shard that grew first.
+    #[cold]
+    fn give_way(&self, ceiling: &Ceiling, grown: &Shard<V>, excess: u64, out: &mut Evicted<V>) {
+        let mut excess = excess;
+        let others = self
+            .shards
+            .iter()
+            .filter(|shard| !std::ptr::eq(*shard, grown));
+        for shard in std::iter::once(grown).chain(others) {
+            while excess > 0 {
+                let freed = shard.evict(excess, out);
+                if freed == 0 {
+                    break;
+                }
+                excess = ceiling.account(0, freed);
+            }
+        }
+    }
+
+    /// Takes the entry under `key` out.
+    pub fn remove(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
+        let (key, entry) = self.shard(key).remove(key)?;
+        self.account_removed(weigh(&key, Some(&entry)));
+        Some(entry)
+    }
+
+    /// Takes the entry under `key` out if it is `entry`: a newer one under the same key stays.
+    pub fn remove_entry(&self, key: &[u8], entry: &Arc<Entry<V>>) -> bool {
+        let Some((key, removed)) = self.shard(key).remove_entry(key, entry) else {
+            return false;
+        };
+        self.account_removed(weigh(&key, Some(&removed)));
+        true
+    }
+
+    /// Takes out every entry for which `condemned` holds.
+    ///
+    /// It visits what L1 held when it started, holds no lock while `condemned` runs and leaves
+    /// entries alone that were replaced meanwhile.
+    pub fn remove_where(
+        &self,
+        mut condemned: impl FnMut(&[u8], &Entry<V>) -> bool,
+    ) -> Vec<Arc<Entry<V>>> {
+        let mut removed = Vec::new();
+        for shard in &self.shards {
+            for (key, entry) in shard.iter() {
+                if condemned(key.as_bytes(), &entry) && self.remove_entry(key.as_bytes(), &entry) {
+                    removed.push(entry);
+                }
+            }
+        }
+        removed
+    }
+
+    /// Takes everything out.
+    pub fn clear(&self) -> Evicted<V> {
+        let mut evicted = Evicted::default();
+        for shard in &self.shards {
+            shard.drain(&mut evicted);
+        }
+        self.account_removed(evicted.weight());
+        evicted
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(Shard::len).sum()
+    }
+
+    /// Whether L1 holds no entry.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes that the entries hold, keys and places in L1 included.
+    pub fn weight(&self) -> u64 {
+        self.shards.iter().map(Shard::weight).sum()
+    }
+
+    /// The most bytes that the entries may hold.
+    pub fn capacity(&self) -> u64 {
+        self.shards.iter().map(Shard::capacity).sum()
+    }
+
+    /// Changes the capacity; what no longer fits is evicted.
+    pub fn set_capacity(&self, capacity: u64) -> Evicted<V> {
+        let share = capacity / self.shards.len() as u64;
+        let mut evicted = Evicted::default();
+        for shard in &self.shards {
+            shard.set_capacity(share, &mut evicted);
+        }
+        self.account_removed(evicted.weight());
+        evicted
+    }
+
+    fn account_removed(&self, bytes: u64) {
+        if let Some(ceiling) = &self.ceiling {
+            ceiling.account(0, bytes);
+        }
+    }
+}
+
+impl<V> Drop for L1<V> {
+    fn drop(&mut self) {
+        if self.ceiling.is_some() {
+            self.account_removed(self.weight());
+        }
+    }
+}
+
+impl<V> std::fmt::Debug for L1<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("L1")
+            .field("len", &self.len())
+            .field("weight", &self.weight())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}
