@@ -1,0 +1,191 @@
+"""Fixtures: real servers, faults between them and cachekit, and an environment without leaks.
+
+A server that a test asks for and that is not installed is an error that names the remedy; nothing is skipped. Tests are
+marked by the servers they ask for, so ``pytest -m "not redis"`` runs what needs none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.memcached_server import MemcachedServer
+from tests.support.proxy import FaultProxy
+from tests.support.redis_servers import RedisCluster, RedisSentinel, RedisServer
+from tests.support.tls import issue
+
+MARK_OF_FIXTURE = {
+    "redis_server": "redis",
+    "redis_url": "redis",
+    "own_redis": "redis",
+    "redis_factory": "redis",
+    "redis_unix": "redis",
+    "redis_password": "redis",
+    "fault_proxy": "redis",
+    "redis_tls": "tls",
+    "redis_cluster": "cluster",
+    "redis_sentinel": "sentinel",
+    "memcached_server": "memcached",
+}
+MARKS = {
+    "redis": "asks for a redis-server",
+    "tls": "asks for a redis-server that speaks TLS",
+    "cluster": "asks for a Redis cluster of three nodes",
+    "sentinel": "asks for a Redis master, replica and sentinel",
+    "memcached": "asks for a memcached",
+    "slow": "takes more than two seconds",
+}
+FOREIGN_VARIABLES = ("REDIS_URL", "LOG_LEVEL")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, meaning in MARKS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            if fixture in MARK_OF_FIXTURE:
+                item.add_marker(MARK_OF_FIXTURE[fixture])
+
+
+# --- servers shared by the session, emptied before each test -------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def _session_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_server(_session_redis: RedisServer) -> RedisServer:
+    """A running, empty Redis. Tests that freeze or kill take ``own_redis``."""
+    _session_redis.flush()
+    return _session_redis
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def _session_memcached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemcachedServer]:
+    server = MemcachedServer(tmp_path_factory.mktemp("memcached"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def memcached_server(_session_memcached: MemcachedServer) -> MemcachedServer:
+    """A running, empty memcached."""
+    _session_memcached.flush()
+    return _session_memcached
+
+
+@pytest.fixture(scope="session")
+def _session_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    cluster = RedisCluster(tmp_path_factory.mktemp("cluster"))
+    cluster.start()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def redis_cluster(_session_cluster: RedisCluster) -> RedisCluster:
+    """Three masters, empty."""
+    _session_cluster.flush()
+    return _session_cluster
+
+
+# --- servers of one test -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def redis_factory(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Starts a ``RedisServer`` with the arguments of its class; stops all at the end."""
+    started: list[RedisServer] = []
+
+    def make(**options: object) -> RedisServer:
+        home = tmp_path / f"redis-{len(started)}"
+        home.mkdir()
+        server = RedisServer(home, **options)  # type: ignore[arg-type]
+        started.append(server)
+        server.start()
+        return server
+
+    yield make
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def own_redis(redis_factory: Callable[..., RedisServer]) -> RedisServer:
+    """A Redis of this test's own: to ``freeze``, ``thaw``, ``kill`` and ``start`` again."""
+    return redis_factory()
+
+
+@pytest.fixture
+def redis_password(redis_factory: Callable[..., RedisServer]) -> RedisServer:
+    return redis_factory(password="correct-horse")
+
+
+@pytest.fixture
+def redis_unix(redis_factory: Callable[..., RedisServer]) -> RedisServer:
+    return redis_factory(unix_socket=True)
+
+
+@pytest.fixture
+def redis_tls(
+    redis_factory: Callable[..., RedisServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> RedisServer:
+    """A TLS-only Redis whose authority ``SSL_CERT_FILE`` names, as a user of a private authority would set it."""
+    certificates = issue(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
+    return redis_factory(certificates=certificates)
+
+
+@pytest.fixture
+def redis_sentinel(tmp_path: Path) -> Iterator[RedisSentinel]:
+    sentinel = RedisSentinel(tmp_path)
+    sentinel.start()
+    yield sentinel
+    sentinel.stop()
+
+
+@pytest.fixture
+def fault_proxy(redis_server: RedisServer) -> Iterator[FaultProxy]:
+    """A proxy in front of ``redis_server``; passes everything until the test sets ``fault``."""
+    proxy = FaultProxy(redis_server.address)
+    proxy.start()
+    yield proxy
+    proxy.stop()
+
+
+# --- isolation -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No variable that cachekit reads comes in from outside, and no default backend or setting goes out."""
+    for name in list(os.environ):
+        if name.startswith(("CACHEKIT_", "CACHE_")) or name in FOREIGN_VARIABLES:
+            monkeypatch.delenv(name)
+    _forget_configuration()
+    yield
+    _forget_configuration()
+
+
+def _forget_configuration() -> None:
+    import cachekit
+
+    cachekit.set_default_backend(None)
+    cachekit.reset_settings()
