@@ -5,4 +5,5 @@
 //! from anybody, so every length is checked against the input before memory is taken, and every
 //! failure is a typed error.
 
+pub mod keys;
 pub mod msgpack;

@@ -82,7 +82,7 @@ fn longer_forms_of_integers_read_alike() {
 
 #[test]
 fn scalars() {
-    assert_eq!(written(|o| write_nil(o)), [0xc0]);
+    assert_eq!(written(write_nil), [0xc0]);
     assert_eq!(written(|o| write_bool(o, false)), [0xc2]);
     assert_eq!(written(|o| write_bool(o, true)), [0xc3]);
     assert_eq!(
