@@ -177,7 +177,10 @@ impl Fill {
             }
             At::AwaitRelease(at_most) => Step::AwaitRelease { at_most },
             At::Run => Step::Run,
-            At::Write => Step::Write { timeout, unlock: self.locked },
+            At::Write => Step::Write {
+                timeout,
+                unlock: self.locked,
+            },
             At::Unlock => Step::Unlock { timeout },
             At::Finish => Step::Finish,
         }
@@ -277,7 +280,10 @@ mod tests {
     fn policy() -> FillPolicy {
         FillPolicy {
             shared: true,
-            lock: Some(LockPolicy { lease: 3000 * MS, wait: 30_000 * MS }),
+            lock: Some(LockPolicy {
+                lease: 3000 * MS,
+                wait: 30_000 * MS,
+            }),
             budget: 1000 * MS,
         }
     }
@@ -295,12 +301,24 @@ mod tests {
         let mut fill = Fill::new(policy());
         fill.step(tick(0));
         fill.on_read(ReadAnswer::Miss, tick(100));
-        assert_eq!(fill.step(tick(100)), Step::Lock { lease: 3000 * MS, timeout: 900 * MS });
+        assert_eq!(
+            fill.step(tick(100)),
+            Step::Lock {
+                lease: 3000 * MS,
+                timeout: 900 * MS
+            }
+        );
         fill.on_lock(LockAnswer::Acquired, tick(200));
         assert_eq!(fill.step(tick(200)), Step::Run);
         fill.on_run(RunAnswer::Storable);
         // The function's own time is not on the budget.
-        assert_eq!(fill.step(tick(9000)), Step::Write { timeout: 800 * MS, unlock: true });
+        assert_eq!(
+            fill.step(tick(9000)),
+            Step::Write {
+                timeout: 800 * MS,
+                unlock: true
+            }
+        );
         fill.on_written(tick(9001));
         assert_eq!(fill.step(tick(9001)), Step::Finish);
     }
@@ -311,22 +329,43 @@ mod tests {
         fill.step(tick(0));
         fill.on_read(ReadAnswer::Miss, tick(0));
         fill.step(tick(0));
-        fill.on_lock(LockAnswer::Held { remaining: 2000 * MS }, tick(0));
-        assert_eq!(fill.step(tick(0)), Step::AwaitRelease { at_most: 2005 * MS });
+        fill.on_lock(
+            LockAnswer::Held {
+                remaining: 2000 * MS,
+            },
+            tick(0),
+        );
+        assert_eq!(
+            fill.step(tick(0)),
+            Step::AwaitRelease { at_most: 2005 * MS }
+        );
         fill.on_released();
         assert!(matches!(fill.step(tick(2005)), Step::Read { .. }));
         fill.on_read(ReadAnswer::Miss, tick(2005));
         fill.step(tick(2005));
-        fill.on_lock(LockAnswer::Held { remaining: 3000 * MS }, tick(29_999));
+        fill.on_lock(
+            LockAnswer::Held {
+                remaining: 3000 * MS,
+            },
+            tick(29_999),
+        );
         assert_eq!(fill.step(tick(29_999)), Step::AwaitRelease { at_most: MS });
         fill.on_released();
         fill.step(tick(30_000));
         fill.on_read(ReadAnswer::Miss, tick(30_000));
         fill.step(tick(30_000));
-        fill.on_lock(LockAnswer::Held { remaining: 3000 * MS }, tick(30_000));
+        fill.on_lock(
+            LockAnswer::Held {
+                remaining: 3000 * MS,
+            },
+            tick(30_000),
+        );
         assert_eq!(fill.step(tick(30_000)), Step::Run);
         fill.on_run(RunAnswer::Storable);
-        assert!(matches!(fill.step(tick(30_001)), Step::Write { unlock: false, .. }));
+        assert!(matches!(
+            fill.step(tick(30_001)),
+            Step::Write { unlock: false, .. }
+        ));
     }
 
     #[test]

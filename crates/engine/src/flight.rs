@@ -89,11 +89,18 @@ impl<T> Flights<T> {
     /// a flight of an older generation is not joined but superseded.
     pub fn join(self: &Arc<Self>, key: &[u8], generation: u64, caller: Caller<'_>) -> Join<T> {
         let mut map = self.shard(key).lock();
-        if let Some(flight) = map.get(key).filter(|flight| flight.generation >= generation) {
+        if let Some(flight) = map
+            .get(key)
+            .filter(|flight| flight.generation >= generation)
+        {
             let flight = Arc::clone(flight);
             drop(map);
             return match self.waits.enter(caller, &flight.node) {
-                Some(wait) => Join::Wait(Waiter { flight, slot: None, _wait: wait }),
+                Some(wait) => Join::Wait(Waiter {
+                    flight,
+                    slot: None,
+                    _wait: wait,
+                }),
                 None => Join::Alone,
             };
         }
@@ -110,7 +117,11 @@ impl<T> Flights<T> {
         let superseded = map.insert(key.into(), Arc::clone(&flight));
         drop(map);
         drop(superseded);
-        Join::Lead(Leader { flights: Arc::clone(self), key: key.into(), flight: Some(flight) })
+        Join::Lead(Leader {
+            flights: Arc::clone(self),
+            key: key.into(),
+            flight: Some(flight),
+        })
     }
 
     /// Keeps the flight for `key`, if there is one, out of the cache: its callers get its result,
@@ -145,7 +156,9 @@ pub struct Leader<T> {
 
 impl<T> Leader<T> {
     fn flight(&self) -> &Flight<T> {
-        self.flight.as_ref().expect("a leader has its flight until it lands, which consumes it")
+        self.flight
+            .as_ref()
+            .expect("a leader has its flight until it lands, which consumes it")
     }
 
     /// The flight's identity, to be listed in [`Caller::leading`] by calls that this one makes.
@@ -174,10 +187,15 @@ impl<T> Leader<T> {
     }
 
     fn finish(&mut self, result: Option<Arc<T>>) {
-        let Some(flight) = self.flight.take() else { return };
+        let Some(flight) = self.flight.take() else {
+            return;
+        };
         {
             let mut map = self.flights.shard(&self.key).lock();
-            if map.get(&self.key).is_some_and(|current| Arc::ptr_eq(current, &flight)) {
+            if map
+                .get(&self.key)
+                .is_some_and(|current| Arc::ptr_eq(current, &flight))
+            {
                 map.remove(&self.key);
             }
         }
@@ -223,7 +241,9 @@ impl<T> Future for Waiter<T> {
         match &mut *this.flight.state.lock() {
             State::Landed(result) => Poll::Ready(result.clone()),
             State::Flying(wakers, next) => {
-                let known = this.slot.and_then(|slot| wakers.iter_mut().find(|(s, _)| *s == slot));
+                let known = this
+                    .slot
+                    .and_then(|slot| wakers.iter_mut().find(|(s, _)| *s == slot));
                 match known {
                     Some((_, waker)) => waker.clone_from(context.waker()),
                     None => {

@@ -1,4 +1,7 @@
 //! The decisions of cachekit: L1, flights, freshness, breaker, statistics. No I/O, no clock.
 
+pub mod fill;
+pub mod flight;
 pub mod l1;
 pub mod time;
+pub mod waits;

@@ -101,10 +101,18 @@ impl Waits {
             return None;
         }
         for &leading in caller.leading {
-            edges.flights.entry(leading).or_default().push(Arc::clone(target));
+            edges
+                .flights
+                .entry(leading)
+                .or_default()
+                .push(Arc::clone(target));
         }
         if let Some(thread) = blocks {
-            edges.threads.entry(thread).or_default().push(Arc::clone(target));
+            edges
+                .threads
+                .entry(thread)
+                .or_default()
+                .push(Arc::clone(target));
         }
         Some(Wait {
             held: Some(Held {
@@ -131,7 +139,12 @@ impl Edges {
             }
             seen.push(node.id);
             open.extend(self.flights.get(&node.id).into_iter().flatten());
-            open.extend(node.thread.and_then(|t| self.threads.get(&t)).into_iter().flatten());
+            open.extend(
+                node.thread
+                    .and_then(|t| self.threads.get(&t))
+                    .into_iter()
+                    .flatten(),
+            );
         }
         false
     }
