@@ -8,14 +8,14 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.memcached_server import MemcachedServer
-from tests.support.process import ServerMissing, program
+from tests.support.process import ServerMissingError, program
 from tests.support.proxy import Fault, FaultProxy
 from tests.support.redis_servers import RedisCluster, RedisSentinel, RedisServer
 from tests.support.resp import RespClient, RespError
 
 
 def test_a_missing_server_names_the_remedy() -> None:
-    with pytest.raises(ServerMissing, match="apt-get install some-package"):
+    with pytest.raises(ServerMissingError, match="apt-get install some-package"):
         program("no-such-program", "some-package")
 
 
