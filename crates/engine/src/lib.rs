@@ -3,5 +3,7 @@
 pub mod fill;
 pub mod flight;
 pub mod l1;
+pub mod outage;
+pub mod stats;
 pub mod time;
 pub mod waits;

@@ -112,10 +112,9 @@ impl<V> Evicted<V> {
         self.first.iter().flatten().chain(&self.rest)
     }
 
-    /// The entries with their keys.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Arc<Entry<V>>)> {
-        self.items()
-            .filter_map(|(key, entry)| Some((key.as_bytes(), entry.as_ref()?)))
+    /// The entries.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry<V>>> {
+        self.items().filter_map(|(_, entry)| entry.as_ref())
     }
 
     /// The number of entries.
@@ -147,7 +146,16 @@ impl<V> Evicted<V> {
 
     pub(super) fn holds(&self, entry: *const Entry<V>) -> bool {
         self.iter()
-            .any(|(_, held)| std::ptr::eq(Arc::as_ptr(held), entry))
+            .any(|held| std::ptr::eq(Arc::as_ptr(held), entry))
+    }
+}
+
+/// Adds entries that left L1 another way, so that all of them are dropped in one place.
+impl<V> Extend<Arc<Entry<V>>> for Evicted<V> {
+    fn extend<I: IntoIterator<Item = Arc<Entry<V>>>>(&mut self, entries: I) {
+        for entry in entries {
+            self.push(Key::from(&[][..]), Some(entry));
+        }
     }
 }
 
