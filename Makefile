@@ -1,0 +1,24 @@
+# Each target is a script of its own in scripts/; `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all bench fmt clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: ## decorate functions over the standard library's sources and see what caching does (no server needed)
+	@scripts/demo.sh
+
+test: ## everything that must hold: Rust and Python, formats, lints, types, tests against real servers
+	@scripts/test.sh
+
+test-all: ## make test, then the Python tests on each of 3.9 to 3.13 that is installed
+	@scripts/test-all.sh
+
+bench: ## cachekit beside its rivals in one table (ONLY=P1,P6 for some of it)
+	@ONLY="$(ONLY)" scripts/bench.sh
+
+fmt: ## format all sources
+	@scripts/fmt.sh
+
+clean: ## remove environments and build results
+	@scripts/clean.sh

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# make test: everything that must hold, on the default Python, with real servers.
+# Every step runs, whatever an earlier one found; the failed ones are named at the end.
+. "$(dirname "$0")/common.sh"
+
+failed=()
+step() {
+    local name=$1
+    shift
+    say "$name"
+    "$@" || failed+=("$name")
+}
+
+rust_tests() {
+    if cargo nextest --version >/dev/null 2>&1; then
+        cargo nextest run --workspace --no-fail-fast --status-level fail --final-status-level fail
+    else
+        cargo test --workspace --lib --bins --tests --examples --no-fail-fast
+    fi
+}
+python_wheel() {
+    make_venv .venv "$PYTHON" scripts/requirements.txt tests/requirements.txt && install_package .venv
+}
+
+need_rust
+need_python
+need redis-server redis-server
+need memcached memcached
+
+step "Rust: format" cargo fmt --all --check
+step "Rust: lints" cargo clippy --workspace --all-targets --quiet -- -D warnings
+step "Rust: tests" rust_tests
+step "Rust: examples in the documentation" cargo test --workspace --doc --quiet
+say "Python: the wheel"
+python_wheel
+step "Python: format" .venv/bin/ruff format --check .
+step "Python: lints" .venv/bin/ruff check .
+step "Python: types (pyright)" .venv/bin/basedpyright --pythonpath .venv/bin/python
+step "Python: types (mypy)" .venv/bin/mypy
+step "Python: tests" .venv/bin/python -m pytest "$@"
+
+if [ ${#failed[@]} -gt 0 ]; then
+    printf '\nfailed: %s\n' "$(IFS=';'; echo "${failed[*]}")" >&2
+    exit 1
+fi
