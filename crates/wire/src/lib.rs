@@ -5,5 +5,6 @@
 //! from anybody, so every length is checked against the input before memory is taken, and every
 //! failure is a typed error.
 
+pub mod envelope;
 pub mod keys;
 pub mod msgpack;
