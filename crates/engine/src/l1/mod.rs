@@ -80,7 +80,8 @@ impl<V> L1<V> {
     /// Stores `entry` under `key` and returns everything that had to leave: the entry that was
     /// there before, the evicted ones, and `entry` itself if it is too heavy
     /// ([`Evicted::refused`]; then nothing is left under `key`).
-    pub fn insert(&self, key: Key, entry: Arc<Entry<V>>) -> Evicted<V> {
+    pub fn insert(&self, key: impl Into<Key>, entry: Arc<Entry<V>>) -> Evicted<V> {
+        let key = key.into();
         let shard = self.shard(key.as_bytes());
         let (weight, address) = (weigh(&key, Some(&entry)), Arc::as_ptr(&entry));
         let mut evicted = Evicted::default();
