@@ -161,7 +161,8 @@ impl Fill {
     pub fn step(&mut self, now: Tick) -> Step {
         self.asked = now;
         let timeout = self.left();
-        if timeout < WORTHWHILE && !matches!(self.at, At::Run | At::Finish) {
+        let talks = !matches!(self.at, At::Run | At::Finish | At::AwaitRelease(_));
+        if talks && timeout < WORTHWHILE {
             // Out of budget. A lease that is still held then ends by itself.
             self.at = match self.at {
                 At::Write | At::Unlock => At::Finish,

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
+use arc_swap::ArcSwap;
+
 use crate::{
     flight::{Flights, Join, Leader},
     l1::{Entry, Evicted, L1},
@@ -24,7 +26,7 @@ pub const KEY_PREFIX: usize = 4;
 pub struct Function<V, T> {
     prefix: [u8; KEY_PREFIX],
     l1: Option<Arc<L1<V>>>,
-    flights: Arc<Flights<T>>,
+    flights: ArcSwap<Flights<T>>,
     generation: AtomicU64,
     /// What happened so far.
     pub stats: Stats,
@@ -39,14 +41,32 @@ pub struct Hit<V> {
     pub refresh: bool,
 }
 
+/// What had to leave L1 for an entry. Its drop drops values, which may run foreign code: let it go
+/// outside any lock.
+#[must_use = "dropping this drops values: do it where that is allowed"]
+#[derive(Debug)]
+pub struct Displaced<V> {
+    _evicted: Evicted<V>,
+    _taken_back: Option<Arc<Entry<V>>>,
+}
+
+impl<V> Default for Displaced<V> {
+    fn default() -> Self {
+        Self {
+            _evicted: Evicted::default(),
+            _taken_back: None,
+        }
+    }
+}
+
 impl<V: Send + Sync, T> Function<V, T> {
     /// A function with its entries in `l1` (`None`: nothing is kept in the process).
-    pub fn new(l1: Option<Arc<L1<V>>>, flights: Arc<Flights<T>>) -> Self {
+    pub fn new(l1: Option<Arc<L1<V>>>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         Self {
             prefix: NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes(),
             l1,
-            flights,
+            flights: ArcSwap::default(),
             generation: AtomicU64::new(0),
             stats: Stats::default(),
         }
@@ -83,7 +103,15 @@ impl<V: Send + Sync, T> Function<V, T> {
 
     /// Joins or starts the flight for a key that missed.
     pub fn join(&self, key: &[u8], caller: Caller<'_>) -> Join<T> {
-        self.flights.join(key, self.generation(), caller)
+        self.flights
+            .load_full()
+            .join(key, self.generation(), caller)
+    }
+
+    /// Forgets the flights of a parent process, whose leaders do not exist in this one. The old
+    /// table is leaked: a thread of the parent may have held a lock inside at the fork.
+    pub fn after_fork(&self) {
+        std::mem::forget(self.flights.swap(Arc::default()));
     }
 
     /// Whether what `leader` brings may be kept: nothing has invalidated it meanwhile.
@@ -92,25 +120,27 @@ impl<V: Send + Sync, T> Function<V, T> {
     }
 
     /// Puts an entry under the leader's key into L1, unless an invalidation came first.
-    ///
-    /// Drop what it returns outside any lock: values that had to go.
-    #[must_use = "dropping evicted values may run foreign code"]
-    pub fn keep(&self, leader: &Leader<T>, entry: Entry<V>) -> Evicted<V> {
+    pub fn keep(&self, leader: &Leader<T>, entry: Entry<V>) -> Displaced<V> {
         let Some(l1) = self.l1.as_ref().filter(|_| self.may_keep(leader)) else {
-            return Evicted::default();
+            return Displaced::default();
         };
-        let mut evicted = l1.insert(leader.key().into(), Arc::new(entry));
-        if !self.may_keep(leader) {
-            // An invalidation that came between has looked before the entry was there.
-            evicted.extend(l1.remove(leader.key()));
+        let evicted = l1.insert(leader.key().into(), Arc::new(entry));
+        // An invalidation that came between has looked before the entry was there.
+        let taken_back = if self.may_keep(leader) {
+            None
+        } else {
+            l1.remove(leader.key())
+        };
+        Displaced {
+            _evicted: evicted,
+            _taken_back: taken_back,
         }
-        evicted
     }
 
     /// Forgets a key here and keeps a running fill of it out of the cache.
     #[must_use = "dropping evicted values may run foreign code"]
     pub fn invalidate(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
-        self.flights.doom(key);
+        self.flights.load().doom(key);
         self.l1.as_ref()?.remove(key)
     }
 

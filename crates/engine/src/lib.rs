@@ -2,6 +2,7 @@
 
 pub mod fill;
 pub mod flight;
+pub mod function;
 pub mod l1;
 pub mod outage;
 pub mod stats;
