@@ -124,7 +124,7 @@ impl<V: Send + Sync, T> Function<V, T> {
         let Some(l1) = self.l1.as_ref().filter(|_| self.may_keep(leader)) else {
             return Displaced::default();
         };
-        let evicted = l1.insert(leader.key().into(), Arc::new(entry));
+        let evicted = l1.insert(leader.key(), Arc::new(entry));
         // An invalidation that came between has looked before the entry was there.
         let taken_back = if self.may_keep(leader) {
             None
