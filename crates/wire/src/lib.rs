@@ -6,5 +6,6 @@
 //! failure is a typed error.
 
 pub mod envelope;
+pub mod frame;
 pub mod keys;
 pub mod msgpack;
