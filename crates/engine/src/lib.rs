@@ -1,5 +1,6 @@
 //! The decisions of cachekit: L1, flights, freshness, breaker, statistics. No I/O, no clock.
 
+pub mod backpressure;
 pub mod breaker;
 pub mod fill;
 pub mod flight;
