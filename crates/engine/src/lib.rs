@@ -2,6 +2,7 @@
 
 pub mod backpressure;
 pub mod breaker;
+pub mod deadline;
 pub mod fill;
 pub mod flight;
 pub mod function;
