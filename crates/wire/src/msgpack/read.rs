@@ -227,9 +227,9 @@ impl<'a> Reader<'a> {
     #[inline(always)]
     fn str(&mut self, rest: &'a [u8], n: usize) -> Result<Token<'a>, DecodeError> {
         let (v, rest) = self.take(rest, n)?;
-        match std::str::from_utf8(v) {
-            Ok(v) => self.done(rest, Token::Str(v)),
-            Err(_) => Err(self.error(DecodeErrorKind::InvalidUtf8)),
+        match text(v) {
+            Some(v) => self.done(rest, Token::Str(v)),
+            None => Err(self.error(DecodeErrorKind::InvalidUtf8)),
         }
     }
 
@@ -266,6 +266,45 @@ impl<'a> Reader<'a> {
     fn error(&self, kind: DecodeErrorKind) -> DecodeError {
         DecodeError::new(self.position(), kind)
     }
+}
+
+/// `bytes` as a string, if they are UTF-8.
+///
+/// Most strings in data are short and ASCII, and for those `from_utf8` costs more than the rest of
+/// the token together; looking at words of eight bytes halves the time of reading records.
+#[inline(always)]
+fn text(bytes: &[u8]) -> Option<&str> {
+    if is_ascii(bytes) {
+        // SAFETY: ASCII is UTF-8.
+        return Some(unsafe { std::str::from_utf8_unchecked(bytes) });
+    }
+    std::str::from_utf8(bytes).ok()
+}
+
+/// Whether all bytes are below 128, for few bytes; also false for many, which are left to std.
+#[inline(always)]
+fn is_ascii(bytes: &[u8]) -> bool {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let word = |b: &[u8; 8]| u64::from_ne_bytes(*b);
+    let half = |b: &[u8; 4]| u64::from(u32::from_ne_bytes(*b));
+    // The first and the last word overlap where the length is between multiples.
+    let bits = match bytes {
+        [] => 0,
+        [a] => u64::from(*a),
+        [a, b] => u64::from(a | b),
+        [a, b, c] => u64::from(a | b | c),
+        _ if bytes.len() < 8 => match (bytes.first_chunk(), bytes.last_chunk()) {
+            (Some(first), Some(last)) => half(first) | half(last),
+            _ => HIGH,
+        },
+        _ if bytes.len() <= 64 => {
+            let (words, _) = bytes.as_chunks();
+            let last = bytes.last_chunk().map_or(HIGH, word);
+            words.iter().fold(last, |bits, b| bits | word(b))
+        }
+        _ => HIGH,
+    };
+    bits & HIGH == 0
 }
 
 /// Skips one value with everything inside it, without recursion.
