@@ -24,7 +24,7 @@ MODULES = {
     "p17_import": ("P17",),
     "p18_memory": ("P18",),
 }
-IDS = [id for ids in MODULES.values() for id in ids]
+IDS = [name for names in MODULES.values() for name in names]
 
 
 def main() -> int:
@@ -34,8 +34,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="interleaved rounds per measure (%(default)s)")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="where the JSON goes")
     options = parser.parse_args()
-    wanted = [id.strip().upper() for id in options.only.split(",") if id.strip()] or IDS
-    unknown = [id for id in wanted if id not in IDS]
+    wanted = [name.strip().upper() for name in options.only.split(",") if name.strip()] or IDS
+    unknown = [name for name in wanted if name not in IDS]
     if unknown:
         parser.error(f"no measure {', '.join(unknown)}: there are {', '.join(IDS)}")
     # One warning per outage is cachekit's promise; the benchmark breaks things on purpose.
@@ -44,11 +44,11 @@ def main() -> int:
     context = Context(options.published, options.rounds)
     lines: list[table.Line] = []
     try:
-        for module, ids in MODULES.items():
-            for id in (id for id in ids if id in wanted):
-                print(f"{id} …", end=" ", file=sys.stderr, flush=True)
+        for module, names in MODULES.items():
+            for name in (name for name in names if name in wanted):
+                print(f"{name} …", end=" ", file=sys.stderr, flush=True)
                 started = time.monotonic()
-                measure: Callable[[Context], list[table.Line]] = import_module(f"benches.{module}").MEASURES[id]
+                measure: Callable[[Context], list[table.Line]] = import_module(f"benches.{module}").MEASURES[name]
                 lines += measure(context)
                 print(f"{time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     finally:

@@ -12,6 +12,7 @@ import cachetools
 import cashews
 import moka_py
 import msgpack
+
 from benches import payloads
 from benches.context import TTL, Context, ours
 from benches.harness import AsyncStatement, Contender, Statement, interleave, medians
@@ -59,13 +60,15 @@ def _our_presets(context: Context, function: Callable[..., Any], call: str, spac
     return made
 
 
-def _line(context: Context, id: str, work: str, budget: Budget, contenders: Sequence[Contender], **more: Any) -> Line:
+def _line(
+    context: Context, measure: str, work: str, budget: Budget, contenders: Sequence[Contender], **more: Any
+) -> Line:
     """Runs the contenders; where several are ours, the slowest is held to the budget."""
     samples = interleave(contenders, context.rounds)
     values = medians(samples)
     mine = [name for name in values if name.split(" ")[0] == OURS and "0.24" not in name]
     slowest = max(mine, key=values.__getitem__) if mine else OURS
-    return Line(id, work, "s", values, budget, ours=slowest, samples=samples, **more)
+    return Line(measure, work, "s", values, budget, ours=slowest, samples=samples, **more)
 
 
 def p1(context: Context) -> list[Line]:
@@ -94,7 +97,7 @@ def p2(context: Context) -> list[Line]:
 
 
 def p3(context: Context) -> list[Line]:
-    packed = msgpack.packb(NESTED)
+    packed = payloads.packed(NESTED)
 
     def make() -> list[Contender]:
         from cachekit import cache
@@ -128,10 +131,9 @@ def p5(context: Context) -> list[Line]:
     def make() -> list[Contender]:
         from cachekit import cache
 
-        secret = cache.secure(
-            ttl=TTL, namespace="p5", backend=context.backend, master_key="61" * 32, single_tenant_mode=True
-        )
-        return [Statement(OURS, "f(42)", {"f": secret(number)})]
+        options: dict[str, Any] = {"master_key": "61" * 32, "single_tenant_mode": True, "backend": context.backend}
+        secret = cache.secure(ttl=TTL, namespace="p5", **options)(number)
+        return [Statement(OURS, "f(42)", {"f": secret})]
 
     mine, missing = ours(make)
     contenders = [*mine, context.published_at("P5")]

@@ -13,6 +13,7 @@ import glide
 import msgpack
 import redis
 import redis.asyncio
+
 from benches import payloads
 from benches.context import PUBLISHED, TTL, Context, ours
 from benches.harness import Contender, Statement, interleave, medians
@@ -51,7 +52,7 @@ def _page(x: int) -> dict[str, Any]:
 
 
 def _fill(context: Context) -> tuple[bytes, bytes]:
-    text, page = msgpack.packb(payloads.SMALL_TEXT), msgpack.packb(NESTED)
+    text, page = payloads.packed(payloads.SMALL_TEXT), payloads.packed(NESTED)
     with context.redis.client() as client:
         client.call("SET", TEXT_KEY, text)
         client.call("SET", PAGE_KEY, page)
@@ -123,7 +124,7 @@ async def _throughput(get: Callable[[int], Awaitable[object]], tasks: int, secon
 async def _p9(context: Context) -> list[Line]:
     widths = (16, 128)
     keys = range(max(widths) * KEYS_PER_TASK)
-    text = msgpack.packb(payloads.SMALL_TEXT)
+    text = payloads.packed(payloads.SMALL_TEXT)
     with context.redis.client() as admin:
         for key in keys:
             admin.call("SET", f"bench:{key}", text)

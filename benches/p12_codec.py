@@ -9,6 +9,7 @@ import lz4.block
 import msgpack
 import ormsgpack
 import xxhash
+
 from benches import payloads
 from benches.context import Context, ours
 from benches.harness import Contender, Statement, interleave, medians
@@ -44,7 +45,7 @@ def _call(name: str, function: Callable[[Any], Any], argument: Any) -> Statement
 
 
 def p12(context: Context) -> list[Line]:
-    packed = msgpack.packb(NESTED)
+    packed = payloads.packed(NESTED)
 
     def our_encode() -> Contender:
         from cachekit._native import _testing

@@ -8,6 +8,13 @@ SMALL_TEXT = "cachekit " * 11 + "!"  # 100 characters: 102 bytes of MessagePack
 MEGABYTE = bytes(range(256)) * 4096
 
 
+def packed(value: Any) -> bytes:
+    """``value`` as plain MessagePack, what a user of redis-py would store."""
+    import msgpack  # not in the published package's environment
+
+    return bytes(msgpack.packb(value) or b"")
+
+
 def nested() -> dict[str, Any]:
     """A page of 72 orders: about 10 KB of MessagePack, 3 600 values, dicts three levels deep."""
     return {"shop": "north", "page": 3, "orders": [_order(number) for number in range(72)]}

@@ -16,7 +16,7 @@ WIDTH = 118
 
 @dataclass(frozen=True)
 class Budget:
-    """The bound that our value has to keep, as a factor of ``base`` (a contender's name) or absolute where base is None."""
+    """The bound that our value has to keep: a factor of the contender ``base``, or absolute where base is None."""
 
     bound: float
     base: str | None = None
@@ -51,7 +51,9 @@ class Line:
     def __post_init__(self) -> None:
         if self.ours != OURS and self.ours in self.values:
             self.values[OURS] = self.values.pop(self.ours)
-            self.note = f"{OURS} is its slowest, {self.ours.removeprefix(OURS).strip() or 'bare'}; {self.note}".rstrip("; ")
+            self.note = f"{OURS} is its slowest, {self.ours.removeprefix(OURS).strip() or 'bare'}; {self.note}".rstrip(
+                "; "
+            )
 
     @property
     def verdict(self) -> str:
@@ -100,9 +102,8 @@ def _rows(line: Line) -> list[str]:
     ratio = "" if line.ratio is None else f"{line.ratio:.2f}"
     rows = [f"{line.id:4} {line.work:50} {ours:>10}  {against:30} {ratio:>6}  {bound:9} {line.verdict}"]
     others = [f"{name} {show(value, line.unit)}" for name, value in line.values.items() if name not in (OURS, base)]
-    for text in _wrapped([*others, *([line.note] if line.note else []), *([line.missing] if line.missing else [])]):
-        rows.append(f"{'':6}{text}")
-    return rows
+    remarks = [text for text in (line.note, line.missing) if text]
+    return rows + [f"{'':6}{text}" for text in _wrapped([*others, *remarks])]
 
 
 def _wrapped(parts: list[str]) -> list[str]:

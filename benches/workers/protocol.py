@@ -7,7 +7,7 @@ import traceback
 
 
 def serve(actions):
-    """Answers requests until stdin ends. ``actions`` maps a request's ``do`` to a callable that takes its other fields."""
+    """Answers requests until stdin ends; ``actions`` maps a request's ``do`` to what takes its other fields."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not end up between the replies
     for line in sys.stdin:

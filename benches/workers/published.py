@@ -1,18 +1,13 @@
 """The published cachekit package (same module name as ours) at the work of P1 to P9, timed in this process."""
 
 import asyncio
-import os
-import sys
 import time
-
-sys.path[0] = os.environ["PYTHONPATH"]
-
-from cachekit import cache
-from cachekit.backends.redis import RedisBackend
 
 from benches import payloads
 from benches.harness import AsyncStatement, Statement
 from benches.workers.protocol import serve
+from cachekit import cache
+from cachekit.backends.redis import RedisBackend
 
 LOOP = asyncio.new_event_loop()
 asyncio.set_event_loop(LOOP)
