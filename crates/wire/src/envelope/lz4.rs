@@ -37,7 +37,7 @@ pub(super) fn with_compressed<R>(payload: &[u8], use_block: impl FnOnce(&[u8]) -
         let Workspace { table, block } = &mut *workspace.borrow_mut();
         let most = get_maximum_output_size(payload.len());
         if block.len() < most {
-            block.resize(most.next_power_of_two(), 0);
+            block.resize(most, 0);
         }
         let len = compress_into_with_table(payload, block, table)
             .expect("the block has the size that lz4_flex asks for");

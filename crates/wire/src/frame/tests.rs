@@ -212,6 +212,26 @@ fn the_extension_is_one_more_member_and_optional() {
 }
 
 #[test]
+fn the_example_of_the_documentation_is_what_is_written() {
+    let x = Extension {
+        created_ms: Some(1_700_000_000_123),
+        fresh_until_ms: Some(1_700_000_060_123),
+        compute_ms: Some(12),
+        generation: Some(3),
+    };
+    let frame = written(&Header {
+        x,
+        ..Header::msgpack(Serializer::Default, true)
+    });
+    let page = include_str!("../../../../docs/wire.md");
+    assert!(
+        page.lines().any(|line| line == json_of(&frame)),
+        "{}",
+        json_of(&frame)
+    );
+}
+
+#[test]
 fn readers_tolerate_what_others_write() {
     let plain = Header::msgpack(Serializer::Default, true);
     // Compact separators, another order, unknown members, any version, nulls.
