@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import statistics
 import time
 import timeit
@@ -103,5 +104,4 @@ def percentile(values: Sequence[float], percent: float) -> float:
     if not values:
         raise ValueError("no values to take a percentile of")
     ranked = sorted(values)
-    rank = max(0, min(len(ranked) - 1, round(percent / 100 * len(ranked) + 0.5) - 1))
-    return ranked[rank]
+    return ranked[max(1, math.ceil(percent / 100 * len(ranked))) - 1]

@@ -62,6 +62,8 @@ rust_minimum() { sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml; }
 
 need_python() {
     need "$PYTHON" python3
+    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 9))' ||
+        die "$PYTHON is $("$PYTHON" --version): 3.9 or newer is needed (PYTHON=python3.12 make … picks another)"
     # Debian splits venv from the interpreter.
     "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || {
         say "installing python3-venv"
@@ -89,6 +91,8 @@ install_package() {
     wheels=$(mktemp -d)
     "$maturin" build --release --quiet --interpreter "$venv/bin/python" --out "$wheels" ||
         { rm -rf "$wheels"; die "the wheel does not build"; }
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheels"/*.whl
+    # pip keeps what has the same version, so the old build goes first.
+    "$venv/bin/python" -m pip uninstall --quiet --disable-pip-version-check --yes cachekit 2>/dev/null || true
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$wheels"/*.whl
     rm -rf "$wheels"
 }
