@@ -7,7 +7,7 @@ marked by the servers they ask for, so ``pytest -m "not redis"`` runs what needs
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +51,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture in getattr(item, "fixturenames", ()):
             if fixture in MARK_OF_FIXTURE:
                 item.add_marker(MARK_OF_FIXTURE[fixture])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that skips itself fails: what it needs is to be installed. ``skipif`` with a stated condition is allowed."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and not any(item.iter_markers("skipif")):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} skipped itself; nothing is skipped silently here: {report.longrepr}"
+    return report
 
 
 # --- servers shared by the session, emptied before each test -------------------------------------------------------
