@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that skips itself fails: what it needs is to be installed. ``skipif`` with a stated condition is allowed."""
+    """A test that skips itself fails: what it needs is to be installed. A stated ``skipif`` condition is allowed."""
     report = yield
     if report.skipped and not hasattr(report, "wasxfail") and not any(item.iter_markers("skipif")):
         report.outcome = "failed"
