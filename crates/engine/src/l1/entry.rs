@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::key::Key;
-use super::weigh;
+use super::shard::weigh;
 use crate::time::Tick;
 
 /// The flag in `Entry::state` that says that a refresh runs; the other bits are the weight.
@@ -82,7 +82,27 @@ pub struct Evicted<V> {
     // Most insertions into a full L1 evict one entry or two.
     first: [Option<Item<V>>; 2],
     rest: Vec<Item<V>>,
+    // A reference that the insertion needed for a moment; it may be the last one by now.
+    kept: Option<Arc<Entry<V>>>,
+    // What other L1s below the same ceiling evicted.
+    pub(super) foreign: Foreign,
     pub(super) refused: bool,
+}
+
+/// Entries of L1s of other types, kept to be dropped.
+#[derive(Default)]
+pub(super) struct Foreign(Vec<Box<dyn Send + Sync>>);
+
+impl Foreign {
+    pub(super) fn push<V: Send + Sync + 'static>(&mut self, evicted: Evicted<V>) {
+        self.0.push(Box::new(evicted));
+    }
+}
+
+impl std::fmt::Debug for Foreign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Foreign({})", self.0.len())
+    }
 }
 
 impl<V> Default for Evicted<V> {
@@ -91,6 +111,8 @@ impl<V> Default for Evicted<V> {
         Self {
             first: [None, None],
             rest: Vec::new(),
+            kept: None,
+            foreign: Foreign::default(),
             refused: false,
         }
     }
@@ -108,11 +130,19 @@ impl<V> Evicted<V> {
         }
     }
 
+    pub(super) fn keep(&mut self, entry: Option<Arc<Entry<V>>>) {
+        self.kept = entry;
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.items().map(|(key, _)| key)
+    }
+
     fn items(&self) -> impl Iterator<Item = &Item<V>> {
         self.first.iter().flatten().chain(&self.rest)
     }
 
-    /// The entries.
+    /// The entries of this L1.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry<V>>> {
         self.items().filter_map(|(_, entry)| entry.as_ref())
     }

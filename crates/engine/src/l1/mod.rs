@@ -6,28 +6,36 @@
 
 mod ceiling;
 mod entry;
+mod ghosts;
 mod key;
 mod shard;
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 pub use ceiling::Ceiling;
+use ceiling::Member;
+use entry::Foreign;
 pub use entry::{Entry, Evicted};
 use foldhash::fast::RandomState;
 pub use key::Key;
 use key::Probe;
-use shard::Shard;
-pub(crate) use shard::weigh;
+use shard::{Shard, weigh};
 
 /// A cache of `Arc<Entry<V>>` under byte keys, bounded by weight.
 ///
 /// The weight of an entry is [`Entry::weight`] plus what its key and its place in L1 take. An
-/// entry heavier than about 97 % of a shard's capacity is refused.
+/// entry heavier than 31/32 of a shard's capacity is refused.
 pub struct L1<V> {
-    shards: Box<[Shard<V>]>,
+    shards: Arc<[Shard<V>]>,
     hasher: RandomState,
-    ceiling: Option<Arc<Ceiling>>,
+    below: Option<Below>,
+}
+
+/// The ceiling of an L1 and what the ceiling knows it by.
+struct Below {
+    ceiling: Arc<Ceiling>,
+    member: Arc<dyn Member>,
 }
 
 impl<V> L1<V> {
@@ -36,23 +44,14 @@ impl<V> L1<V> {
     /// One shard is right where a global lock (the GIL) serialises the callers anyway.
     #[must_use]
     pub fn new(capacity: u64, shards: usize) -> Self {
-        Self::build(capacity, shards, None)
-    }
-
-    /// As [`L1::new`], below a ceiling that other L1s share.
-    #[must_use]
-    pub fn with_ceiling(capacity: u64, shards: usize, ceiling: Arc<Ceiling>) -> Self {
-        Self::build(capacity, shards, Some(ceiling))
-    }
-
-    fn build(capacity: u64, shards: usize, ceiling: Option<Arc<Ceiling>>) -> Self {
         let count = shards.max(1);
         let hasher = RandomState::default();
         let share = capacity / count as u64;
+        let shards = (0..count).map(|_| Shard::new(share, &hasher)).collect();
         Self {
-            shards: (0..count).map(|_| Shard::new(share, &hasher)).collect(),
+            shards,
             hasher,
-            ceiling,
+            below: None,
         }
     }
 
@@ -62,7 +61,7 @@ impl<V> L1<V> {
             return only;
         }
         // The table below uses the low bits and the top seven: take from the middle.
-        let hash = self.hasher.hash_one(Probe(key)) >> 24;
+        let hash = self.hasher.hash_one(Probe::<false>(key)) >> 24;
         &self.shards[(hash % self.shards.len() as u64) as usize]
     }
 
@@ -78,40 +77,61 @@ impl<V> L1<V> {
     }
 
     /// Stores `entry` under `key` and returns everything that had to leave: the entry that was
-    /// there before, the evicted ones, and `entry` itself if it is too heavy
+    /// there before, the evicted ones, and `entry` itself if there is no room for it
     /// ([`Evicted::refused`]; then nothing is left under `key`).
     pub fn insert(&self, key: impl Into<Key>, entry: Arc<Entry<V>>) -> Evicted<V> {
         let key = key.into();
         let shard = self.shard(key.as_bytes());
-        let (weight, address) = (weigh(&key, Some(&entry)), Arc::as_ptr(&entry));
-        let mut evicted = Evicted::default();
-        shard.insert(key, entry, &mut evicted);
-        if let Some(ceiling) = &self.ceiling {
-            let excess = ceiling.account(weight, evicted.weight());
-            if excess > 0 {
-                self.give_way(ceiling, shard, excess, &mut evicted);
+        let address = Arc::as_ptr(&entry);
+        let mut out = Evicted::default();
+        match &self.below {
+            None => shard.insert(key, entry, &mut out),
+            Some(Below { ceiling, .. }) => {
+                let weight = weigh(&key, Some(&entry));
+                if shard.is_lowered() {
+                    self.ask_for_room(ceiling, shard, weight, &mut out);
+                }
+                let before = out.weight();
+                shard.insert(key, entry, &mut out);
+                let excess = ceiling.account(weight, out.weight() - before);
+                if excess > 0 {
+                    self.make_room(ceiling, shard, excess, &mut out);
+                }
             }
         }
-        evicted.refused = evicted.holds(address);
-        evicted
+        out.refused = out.holds(address);
+        out
     }
 
-    /// Evicts until the ceiling is kept or this L1 is empty, from the shard that grew first.
+    /// Lets a shard that once gave way grow again, by `bytes` at least if there is a claim to them.
     #[cold]
-    fn give_way(&self, ceiling: &Ceiling, grown: &Shard<V>, excess: u64, out: &mut Evicted<V>) {
+    fn ask_for_room(&self, ceiling: &Ceiling, shard: &Shard<V>, bytes: u64, out: &mut Evicted<V>) {
+        if ceiling.room() < bytes && self.weight() + bytes <= ceiling.fair_share() {
+            ceiling.take_from_others(bytes, &mut out.foreign);
+        }
+        let room = ceiling.room();
+        if room >= bytes {
+            shard.raise(room);
+        }
+    }
+
+    /// Brings the ceiling's sum down by `excess`, from the shard that grew first.
+    #[cold]
+    fn make_room(&self, ceiling: &Ceiling, grown: &Shard<V>, excess: u64, out: &mut Evicted<V>) {
         let mut excess = excess;
+        if self.weight() <= ceiling.fair_share() {
+            ceiling.take_from_others(excess, &mut out.foreign);
+            excess = ceiling.account(0, 0);
+        }
         let others = self
             .shards
             .iter()
             .filter(|shard| !std::ptr::eq(*shard, grown));
         for shard in std::iter::once(grown).chain(others) {
-            while excess > 0 {
-                let freed = shard.evict(excess, out);
-                if freed == 0 {
-                    break;
-                }
-                excess = ceiling.account(0, freed);
+            if excess == 0 {
+                return;
             }
+            excess = ceiling.account(0, shard.give_way(excess, out));
         }
     }
 
@@ -140,7 +160,7 @@ impl<V> L1<V> {
         mut condemned: impl FnMut(&[u8], &Entry<V>) -> bool,
     ) -> Vec<Arc<Entry<V>>> {
         let mut removed = Vec::new();
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             for (key, entry) in shard.iter() {
                 if condemned(key.as_bytes(), &entry) && self.remove_entry(key.as_bytes(), &entry) {
                     removed.push(entry);
@@ -153,7 +173,7 @@ impl<V> L1<V> {
     /// Takes everything out.
     pub fn clear(&self) -> Evicted<V> {
         let mut evicted = Evicted::default();
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             shard.drain(&mut evicted);
         }
         self.account_removed(evicted.weight());
@@ -184,7 +204,7 @@ impl<V> L1<V> {
     pub fn set_capacity(&self, capacity: u64) -> Evicted<V> {
         let share = capacity / self.shards.len() as u64;
         let mut evicted = Evicted::default();
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             shard.set_capacity(share, &mut evicted);
         }
         self.account_removed(evicted.weight());
@@ -192,17 +212,54 @@ impl<V> L1<V> {
     }
 
     fn account_removed(&self, bytes: u64) {
-        if let Some(ceiling) = &self.ceiling {
-            ceiling.account(0, bytes);
+        if let Some(below) = &self.below {
+            below.ceiling.account(0, bytes);
         }
+    }
+}
+
+impl<V: Send + Sync + 'static> L1<V> {
+    /// As [`L1::new`], below a ceiling that other L1s share.
+    #[must_use]
+    pub fn with_ceiling(capacity: u64, shards: usize, ceiling: Arc<Ceiling>) -> Self {
+        let mut l1 = Self::new(capacity, shards);
+        let member: Arc<dyn Member> = Arc::new(Seen(Arc::downgrade(&l1.shards)));
+        ceiling.join(Arc::clone(&member));
+        l1.below = Some(Below { ceiling, member });
+        l1
     }
 }
 
 impl<V> Drop for L1<V> {
     fn drop(&mut self) {
-        if self.ceiling.is_some() {
-            self.account_removed(self.weight());
+        if let Some(Below { ceiling, member }) = &self.below {
+            ceiling.leave(member);
+            // Not just their sum: the ceiling may be taking entries at this moment.
+            drop(self.clear());
         }
+    }
+}
+
+/// An L1 as its ceiling sees it.
+struct Seen<V>(Weak<[Shard<V>]>);
+
+impl<V: Send + Sync + 'static> Member for Seen<V> {
+    fn weight(&self) -> Option<u64> {
+        Some(self.0.upgrade()?.iter().map(Shard::weight).sum())
+    }
+
+    fn give_way(&self, bytes: u64, out: &mut Foreign) -> u64 {
+        let Some(shards) = self.0.upgrade() else {
+            return 0;
+        };
+        let mut evicted = Evicted::default();
+        let part = bytes.div_ceil(shards.len() as u64);
+        let freed = shards
+            .iter()
+            .map(|shard| shard.give_way(part, &mut evicted))
+            .sum();
+        out.push(evicted);
+        freed
     }
 }
 
@@ -215,3 +272,6 @@ impl<V> std::fmt::Debug for L1<V> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
