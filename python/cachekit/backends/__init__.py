@@ -1,0 +1,42 @@
+"""Where entries rest between processes: the backend protocols, Redis, and the rule that picks one."""
+
+from __future__ import annotations
+
+from cachekit._lazy import lazy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cachekit.backends.base import (
+        BaseBackend,
+        LockableBackend,
+        TimeoutConfigurableBackend,
+        TTLInspectableBackend,
+    )
+    from cachekit.backends.errors import BackendError, BackendErrorType, CapabilityNotAvailableError
+    from cachekit.backends.redis import RedisBackend, RedisBackendConfig
+
+_HOMES = {
+    "BackendError": "cachekit.backends.errors",
+    "BackendErrorType": "cachekit.backends.errors",
+    "BaseBackend": "cachekit.backends.base",
+    "CapabilityNotAvailableError": "cachekit.backends.errors",
+    "LockableBackend": "cachekit.backends.base",
+    "RedisBackend": "cachekit.backends.redis.backend",
+    "RedisBackendConfig": "cachekit.backends.redis.config",
+    "TTLInspectableBackend": "cachekit.backends.base",
+    "TimeoutConfigurableBackend": "cachekit.backends.base",
+}
+
+__all__ = [
+    "BackendError",
+    "BackendErrorType",
+    "BaseBackend",
+    "CapabilityNotAvailableError",
+    "LockableBackend",
+    "RedisBackend",
+    "RedisBackendConfig",
+    "TTLInspectableBackend",
+    "TimeoutConfigurableBackend",
+]
+
+__getattr__ = lazy(__name__, _HOMES)

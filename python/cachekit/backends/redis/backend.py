@@ -1,0 +1,149 @@
+"""`RedisBackend`: entries in Redis, or anything that speaks its protocol."""
+
+from __future__ import annotations
+
+from cachekit import _native
+from cachekit.backends.errors import BackendError
+from cachekit.backends.redis.lock import HeldLock, PendingLock
+from cachekit.config import effective, fields
+from cachekit.config.validation import ConfigurationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from typing import Any
+
+    from cachekit.backends.redis.config import RedisBackendConfig
+
+
+class RedisBackend:
+    """Stores entries in Redis under their bare keys. Making one connects to nothing.
+
+    Takes a URL (``redis://``, ``rediss://``, ``unix://``, and the cluster and sentinel forms), a
+    `RedisBackendConfig`, or nothing: then the settings decide, and where they say nothing, localhost.
+    What the URL does not say (pool size, timeouts) comes from the settings. Failures are raised as
+    `BackendError`; a URL that cannot be understood is a `ConfigurationError`.
+    """
+
+    __slots__ = ("__weakref__", "_native", "key_prefix")
+
+    key_prefix: str
+    """What stands before every key in the store: empty, but for the zero-config backend."""
+
+    def __init__(self, redis_url: str | RedisBackendConfig | None = None) -> None:
+        self._open(redis_url, None)
+
+    @classmethod
+    def _for_tenant(cls, tenant: str) -> RedisBackend:
+        """The backend that the settings describe, with keys ``t:{tenant}:{key}``."""
+        self = cls.__new__(cls)
+        self._open(None, tenant)
+        return self
+
+    def _open(self, source: str | RedisBackendConfig | None, tenant: str | None) -> None:
+        if source is None or isinstance(source, str):
+            settings: Any = effective.current()
+            url: str = settings.redis_url if source is None else source
+        else:
+            settings, url = source, source.redis_url
+        self.key_prefix = "" if tenant is None else f"t:{tenant}:"
+        try:
+            self._native = _native.Backend.redis(
+                url=url,
+                pool_size=settings.connection_pool_size,
+                socket_timeout=settings.socket_timeout,
+                connect_timeout=settings.socket_connect_timeout,
+                tenant=tenant,
+            )
+        except (BackendError, ValueError) as error:
+            where = _variable() if source is None else None
+            message = getattr(error, "message", None) or str(error)
+            raise ConfigurationError(
+                f"{where or 'redis_url'} is not a Redis URL that can be used: {message}; "
+                "write it like redis://localhost:6379/0",
+                "E040",
+            ) from None
+
+    def get(self, key: str) -> bytes | None:
+        """The value, None where there is none."""
+        return self._native.get(key)
+
+    def set(self, key: str, value: bytes, ttl: float | None = None) -> None:
+        """Stores the value for `ttl` seconds, without end for None."""
+        self._native.set(key, value, ttl)
+
+    def delete(self, key: str) -> bool:
+        """Removes the key; whether it was there."""
+        return self._native.delete(key)
+
+    def exists(self, key: str) -> bool:
+        """Whether the key is there."""
+        return self._native.exists(key)
+
+    def health_check(self) -> tuple[bool, dict[str, Any]]:
+        """Whether Redis answers, with `latency_ms`, `backend_type` and, of a healthy one, its version."""
+        return self._native.health_check()
+
+    def get_async(self, key: str) -> Awaitable[bytes | None]:
+        """`get` in a task."""
+        return self._native.get_async(key)
+
+    def set_async(self, key: str, value: bytes, ttl: float | None = None) -> Awaitable[None]:
+        """`set` in a task."""
+        return self._native.set_async(key, value, ttl)
+
+    def delete_async(self, key: str) -> Awaitable[bool]:
+        """`delete` in a task."""
+        return self._native.delete_async(key)
+
+    def exists_async(self, key: str) -> Awaitable[bool]:
+        """`exists` in a task."""
+        return self._native.exists_async(key)
+
+    def health_check_async(self) -> Awaitable[tuple[bool, dict[str, Any]]]:
+        """`health_check` in a task."""
+        return self._native.health_check_async()
+
+    async def get_ttl(self, key: str) -> int | None:
+        """Seconds that the key has left, rounded up; None where it is missing or has no end."""
+        return await self._native.ttl_async(key)
+
+    async def refresh_ttl(self, key: str, ttl: float) -> bool:
+        """Lets the key live `ttl` seconds from now; whether it was there."""
+        return await self._native.expire_async(key, ttl)
+
+    def acquire_lock(self, key: str, timeout: float, blocking_timeout: float | None = None) -> PendingLock:
+        """Asks for the lock on `key`, which ends by itself after `timeout` seconds.
+
+        Await the result for a lock id, None where another holds it; give it to `release_lock`. Or
+        enter it with ``async with``, for whether the lock was got; leaving releases it. Another's
+        lock is waited for up to `blocking_timeout` seconds, not at all for None.
+        """
+        return PendingLock(self._native, key, timeout, blocking_timeout)
+
+    async def release_lock(self, key: str, lock_id: str) -> bool:
+        """Gives the lock back; False where `lock_id` no longer holds it."""
+        return await self._native.unlock_async(key, lock_id)
+
+    def lock(self, key: str, timeout: float, blocking_timeout: float | None = None) -> HeldLock:
+        """`acquire_lock` for ``with``, on the calling thread."""
+        return HeldLock(self._native, key, timeout, blocking_timeout)
+
+    def with_timeout(self, seconds: float) -> RedisBackend:
+        """A backend for the same store and connections whose calls take at most `seconds`."""
+        other = type(self).__new__(type(self))
+        other.key_prefix = self.key_prefix
+        try:
+            other._native = self._native.with_timeout(seconds)
+        except ValueError as error:
+            raise ConfigurationError(f"with_timeout({seconds!r}): {error}") from None
+        return other
+
+    def __repr__(self) -> str:
+        return f"<RedisBackend{f' for keys {self.key_prefix}*' if self.key_prefix else ''}>"
+
+
+def _variable() -> str | None:
+    """The variable that the Redis URL came from."""
+    present = fields.variables()
+    return next((name for name in fields.REDIS[0].variables if name in present), None)

@@ -1,0 +1,30 @@
+"""`RedisBackendConfig`: how to reach a Redis."""
+
+from __future__ import annotations
+
+from cachekit.config.settings import EnvironmentConfig, field
+
+
+def without_password(url: str) -> str:
+    """The URL with its password, if any, replaced by ``***``."""
+    from re import sub
+
+    return sub(r"(://[^/@:]*:)[^@/]*@", r"\1***@", url)
+
+
+class RedisBackendConfig(EnvironmentConfig):
+    """How to reach a Redis. Fields that are not given come from the environment, as in `CachekitConfig`."""
+
+    redis_url: str = field("redis_url")
+    connection_pool_size: int = field("connection_pool_size")
+    socket_timeout: float = field("socket_timeout")
+    socket_connect_timeout: float = field("socket_connect_timeout")
+
+    def __repr__(self) -> str:
+        return (
+            f"RedisBackendConfig(redis_url={without_password(self.redis_url)!r}, "
+            f"connection_pool_size={self.connection_pool_size}, socket_timeout={self.socket_timeout}, "
+            f"socket_connect_timeout={self.socket_connect_timeout})"
+        )
+
+    __str__ = __repr__

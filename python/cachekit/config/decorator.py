@@ -1,0 +1,245 @@
+"""`DecoratorConfig`: everything that one decorated function can be told, and the presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from cachekit import ttl as _ttl
+from cachekit.config.nested import (
+    BackpressureConfig,
+    CircuitBreakerConfig,
+    Group,
+    L1CacheConfig,
+    MonitoringConfig,
+    TimeoutConfig,
+)
+from cachekit.config.validation import ConfigurationError, absent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Literal
+
+    from typing_extensions import Self
+
+    from cachekit.backends.base import BaseBackend
+    from cachekit.ttl import TTL
+
+
+class Unset:
+    """The type of `UNSET`: no backend was named, so the process's rule picks one."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<unset>"
+
+    def __reduce__(self) -> str:
+        return "UNSET"
+
+
+UNSET = Unset()
+
+# The frame's canonical name for each name of a serializer.
+SERIALIZERS = {"std": "default", "standard": "default", "default": "default"}
+_SERIALIZERS_TO_COME = ("auto", "pythonic", "orjson", "arrow", "interop", "encrypted")
+
+
+@dataclass(frozen=True)
+class DecoratorConfig(Group):
+    """What a decorated function was told. Frozen; `to_dict` flattens it.
+
+    ``@cache(config=c, ...)`` starts from the fields that `c` was given; arguments beside it win.
+    """
+
+    ttl: TTL = None
+    """Seconds, a timedelta, text ("5m"), callable(result), or FOREVER; None = CACHEKIT_DEFAULT_TTL."""
+    namespace: str | None = None
+    version: str | int | None = None
+    """Part of the namespace; change it when what the code returns changes meaning."""
+    key: Callable[..., str] | None = None
+    """callable(*args, **kwargs) -> str that replaces the argument part of the key."""
+    ignore: tuple[str, ...] = ()
+    """Parameters left out of the key."""
+    normalize_calls: bool = False
+    """One entry for f(1), f(x=1) and f(1, <the default>)."""
+    serializer: str = "default"
+    integrity_checking: bool = True
+    backend: BaseBackend | Unset | None = UNSET
+    """A backend object; None = this process only."""
+    safe_mode: bool = False
+    """Decode what was encoded before storing it; what does not come back equal is not cached."""
+    pipelined: bool = True
+    """Fewer round trips: value and lifetime in one, storing and releasing in one."""
+    refresh_ttl_on_get: bool = False
+    ttl_refresh_threshold: float = 0.5
+    """The part of the ttl below which a hit renews it, 0 to 1."""
+    lock: bool = True
+    """Take the backend's distributed lock around a computation."""
+    lock_wait: float = 30.0
+    """Seconds that a caller waits for another's computation before it computes itself."""
+    copy: bool | Literal["auto"] = "auto"
+    """L1 only: "auto" clones builtin containers, True also opaque objects, False shares."""
+    encryption: bool | None = None
+    l1: L1CacheConfig = field(default_factory=L1CacheConfig)
+    circuit_breaker: CircuitBreakerConfig = field(default_factory=CircuitBreakerConfig)
+    timeout: TimeoutConfig = field(default_factory=TimeoutConfig)
+    backpressure: BackpressureConfig = field(default_factory=BackpressureConfig)
+    monitoring: MonitoringConfig = field(default_factory=MonitoringConfig)
+
+    def __post_init__(self) -> None:
+        if self.ttl is not None and not callable(self.ttl):
+            _ttl.seconds(self.ttl)
+        self._check_key()
+        for name in ("normalize_calls", "integrity_checking", "safe_mode", "pipelined", "refresh_ttl_on_get", "lock"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name}={getattr(self, name)!r}: True or False is expected")
+        _fraction("ttl_refresh_threshold", self.ttl_refresh_threshold, 1.0)
+        _fraction("lock_wait", self.lock_wait, float("inf"))
+        if self.copy not in ("auto", True, False):
+            raise ConfigurationError(f'copy={self.copy!r}: "auto", True or False is expected')
+        if self.encryption not in (None, False):
+            raise absent("encryption", "leave encryption= out, or keep the function in this process with backend=None")
+        object.__setattr__(self, "serializer", _serializer(self.serializer))
+        if self.backend is not UNSET and self.backend is not None:
+            from cachekit.backends.base import require_backend
+
+            require_backend(self.backend)
+        for name, kind in GROUPS.items():
+            if not isinstance(getattr(self, name), kind):
+                raise ConfigurationError(f"{name}={getattr(self, name)!r}: a {kind.__name__} is expected")
+
+    def _check_key(self) -> None:
+        namespace: Any = self.namespace
+        if namespace is not None and (not isinstance(namespace, str) or not namespace.strip()):
+            raise ConfigurationError(f"namespace={namespace!r}: a name is expected, or None for none")
+        version: Any = self.version
+        if version is not None and (isinstance(version, bool) or not isinstance(version, (str, int)) or version == ""):
+            raise ConfigurationError(f"version={version!r}: a number or a short text is expected")
+        ignored: Any = self.ignore
+        if isinstance(ignored, str):
+            ignored = (ignored,)
+        ignored = tuple(ignored)
+        if not all(isinstance(name, str) for name in ignored):
+            raise ConfigurationError(f"ignore={self.ignore!r}: parameter names are expected")
+        object.__setattr__(self, "ignore", ignored)
+        if self.key is not None:
+            if not callable(self.key):
+                raise ConfigurationError(f"key={self.key!r}: a callable(*args, **kwargs) -> str is expected")
+            if ignored or self.normalize_calls:
+                other = "ignore" if ignored else "normalize_calls"
+                raise ConfigurationError(f"{other}= has no effect beside key=, which sees the call itself: drop one")
+
+    @property
+    def stored_namespace(self) -> str | None:
+        """The namespace that keys carry: `namespace` with `version` folded in."""
+        if self.version is None:
+            return self.namespace
+        return f"v{self.version}" if self.namespace is None else f"{self.namespace}:v{self.version}"
+
+    @classmethod
+    def minimal(cls, **overrides: Any) -> Self:
+        """Speed first: every feature off, integrity checking too."""
+        return cls._preset("minimal", overrides)
+
+    @classmethod
+    def production(cls, **overrides: Any) -> Self:
+        """Every protection and all monitoring."""
+        return cls._preset("production", overrides)
+
+    @classmethod
+    def dev(cls, **overrides: Any) -> Self:
+        """As production, without Prometheus and invalidation broadcasts; the decorator logs at DEBUG."""
+        return cls._preset("dev", overrides)
+
+    @classmethod
+    def test(cls, **overrides: Any) -> Self:
+        """Deterministic: no protections, no background work, no monitoring."""
+        return cls._preset("test", overrides)
+
+    @classmethod
+    def secure(cls, **overrides: Any) -> Self:
+        """Encrypted entries; not in this version."""
+        return cls._preset("secure", overrides)
+
+    @classmethod
+    def io(cls, **overrides: Any) -> Self:
+        """The managed CachekitIO backend; not in this version."""
+        return cls._preset("io", overrides)
+
+    @classmethod
+    def _preset(cls, name: str, overrides: dict[str, Any]) -> Self:
+        from cachekit.config.folding import fold
+
+        return cls(**fold(name, overrides))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as one flat dictionary."""
+        flat: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in GROUPS}
+        flat.update(l1_enabled=self.l1.enabled, l1_max_size_mb=self.l1.max_size_mb)
+        flat.update(swr_enabled=self.l1.swr_enabled, swr_threshold_ratio=self.l1.swr_threshold_ratio)
+        flat.update(invalidation_enabled=self.l1.invalidation_enabled, namespace_index=self.l1.namespace_index)
+        flat.update({item.name: getattr(self.circuit_breaker, item.name) for item in fields(CircuitBreakerConfig)[1:]})
+        flat.update({item.name: getattr(self.monitoring, item.name) for item in fields(MonitoringConfig)})
+        flat.update(
+            circuit_breaker=self.circuit_breaker.enabled,
+            adaptive_timeout=self.timeout.enabled,
+            timeout_initial=self.timeout.initial,
+            timeout_min=self.timeout.min,
+            timeout_max=self.timeout.max,
+            timeout_window_size=self.timeout.window_size,
+            timeout_percentile=self.timeout.percentile,
+            backpressure=self.backpressure.enabled,
+            max_concurrent_requests=self.backpressure.max_concurrent_requests,
+            queue_size=self.backpressure.queue_size,
+            backpressure_timeout=self.backpressure.timeout,
+        )
+        return flat
+
+
+GROUPS: dict[str, type[Group]] = {
+    "l1": L1CacheConfig,
+    "circuit_breaker": CircuitBreakerConfig,
+    "timeout": TimeoutConfig,
+    "backpressure": BackpressureConfig,
+    "monitoring": MonitoringConfig,
+}
+
+_default_backend: BaseBackend | None = None
+
+
+def set_default_backend(backend: BaseBackend | None) -> None:
+    """Makes `backend` that of every function which names none, earlier ones included; None clears it."""
+    global _default_backend
+    if backend is not None:
+        from cachekit.backends.base import require_backend
+
+        require_backend(backend)
+    _default_backend = backend
+    from cachekit import registry
+
+    registry.look_again()
+
+
+def get_default_backend() -> BaseBackend | None:
+    """What `set_default_backend` was given."""
+    return _default_backend
+
+
+def _serializer(name: Any) -> str:
+    if not isinstance(name, str):
+        raise absent(f"serializer={name!r}, a serializer object,", 'use serializer="std"')
+    canonical = SERIALIZERS.get(name)
+    if canonical is not None:
+        return canonical
+    if name in _SERIALIZERS_TO_COME:
+        raise absent(f"serializer={name!r}", 'use serializer="std", or convert to builtin types before returning')
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, [*SERIALIZERS, *_SERIALIZERS_TO_COME], n=1)
+    hint = f", did you mean {near[0]!r}?" if near else f": known are {', '.join(SERIALIZERS)}"
+    raise ConfigurationError(f"serializer={name!r} is unknown{hint}")
+
+
+def _fraction(name: str, value: object, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= most:
+        raise ConfigurationError(f"{name}={value!r}: a number from 0 to {most:g} is expected")

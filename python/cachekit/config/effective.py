@@ -1,0 +1,89 @@
+"""The settings in force: those given to `configure`, else those of the environment."""
+
+from __future__ import annotations
+
+from cachekit.config import fields
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cachekit.config.settings import CachekitConfig
+
+
+class Effective:
+    """The process's settings as plain values; `given` names those that somebody set."""
+
+    __slots__ = ("given", "values")
+
+    def __init__(self, values: dict[str, Any], given: set[str]) -> None:
+        self.values = values
+        self.given = given
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @property
+    def max_value_bytes(self) -> int:
+        """The largest entry that is stored, in bytes."""
+        return min(int(self.max_value_size), int(self.max_chunk_size_mb) << 20)
+
+
+_configured: CachekitConfig | None = None
+_current: tuple[dict[str, str], Effective] | None = None
+
+
+def current() -> Effective:
+    """The settings in force; a `ConfigurationError` names a variable that cannot be used.
+
+    The environment is looked at each time and read anew where it has changed.
+    """
+    global _current
+    present = fields.variables() if _configured is None else {}
+    if _current is None or _current[0] != present:
+        effective = Effective(*fields.read(fields.PROCESS, present)) if _configured is None else _of(_configured)
+        _apply(effective)
+        _current = (present, effective)
+    return _current[1]
+
+
+def configured() -> CachekitConfig | None:
+    """The instance that `configure` was given."""
+    return _configured
+
+
+def replace(config: CachekitConfig | None) -> None:
+    """Makes `config` the settings in force, or the environment's for None; functions look again."""
+    global _configured, _current
+    _configured, _current = config, None
+    from cachekit import registry
+
+    registry.look_again()
+
+
+def _of(config: CachekitConfig) -> Effective:
+    values = {setting.name: getattr(config, setting.name) for setting in fields.PROCESS}
+    if values["master_key"] is not None:
+        values["master_key"] = values["master_key"].get_secret_value()
+    return Effective(values, set(config.model_fields_set))
+
+
+def _apply(effective: Effective) -> None:
+    """Puts the process-wide switches where the settings want them."""
+    import os
+
+    from cachekit import switches
+
+    switches.apply_setting(effective.disabled)
+    level = os.environ.get("LOG_LEVEL", "").upper()
+    if level:
+        import logging
+
+        logger = logging.getLogger("cachekit")
+        try:
+            logger.setLevel(level)
+        except ValueError:
+            logger.warning("LOG_LEVEL=%r is not a level of the logging module; cachekit's log keeps its own", level)

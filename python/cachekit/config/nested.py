@@ -1,0 +1,181 @@
+"""The nested groups of a decorator's configuration.
+
+Each is frozen, validates itself, and remembers which fields it was *given*: a field that was not
+given takes part in no conflict and may be filled from a preset or from the process's settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from cachekit.config.validation import ConfigurationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from typing_extensions import Self
+
+
+class Group:
+    """Base of the configuration dataclasses: records the names of the fields given."""
+
+    given: frozenset[str]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        self = super().__new__(cls)
+        names = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # subclasses are dataclasses
+        object.__setattr__(self, "given", frozenset(names[: len(args)]).union(kwargs))
+        return self
+
+    def changed(self, **values: Any) -> Self:
+        """A copy with `values`, in which only what was given before and `values` count as given."""
+        kept = {name: getattr(self, name) for name in self.given}
+        return type(self)(**{**kept, **values})
+
+
+@dataclass(frozen=True)
+class L1CacheConfig(Group):
+    """The layer in this process.
+
+    Where `enabled` or `max_size_mb` is not given, ``CACHEKIT_L1_ENABLED`` and
+    ``CACHEKIT_L1_MAX_SIZE_MB`` decide. The size is per namespace; the largest declared one wins.
+    """
+
+    enabled: bool = True
+    max_size_mb: int = 100
+    swr_enabled: bool = True
+    """Serve an ageing entry and refresh it behind the caller."""
+    swr_threshold_ratio: float = 0.5
+    """The part of the TTL after which an entry is ageing, 0.1 to 1.0."""
+    invalidation_enabled: bool = True
+    namespace_index: bool = True
+
+    def __post_init__(self) -> None:
+        _bools(self, "enabled", "swr_enabled", "invalidation_enabled", "namespace_index")
+        _number(self, "max_size_mb", least=1, whole=True)
+        _number(self, "swr_threshold_ratio", least=0.1, most=1.0)
+
+
+@dataclass(frozen=True)
+class CircuitBreakerConfig(Group):
+    """When to leave a failing backend alone, and when to try it again."""
+
+    enabled: bool = True
+    failure_threshold: int = 5
+    """Transient errors and timeouts in a row that open the circuit."""
+    success_threshold: int = 3
+    """Successes in HALF_OPEN that close it."""
+    recovery_timeout: float = 30.0
+    """Seconds from opening to the first new attempt."""
+    half_open_requests: int = 3
+    """Attempts let through at once in HALF_OPEN."""
+    excluded_exceptions: tuple[type[BaseException], ...] = ()
+    """Exceptions of a backend that never count as failures."""
+
+    def __post_init__(self) -> None:
+        _bools(self, "enabled")
+        for name in ("failure_threshold", "success_threshold", "half_open_requests"):
+            _number(self, name, least=1, whole=True)
+        _number(self, "recovery_timeout", above=0)
+        excluded: Any = self.excluded_exceptions
+        kinds: tuple[Any, ...] = (excluded,) if isinstance(excluded, type) else tuple(excluded)
+        if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+            raise _refused(self, "excluded_exceptions", excluded, "a tuple of exception classes")
+        object.__setattr__(self, "excluded_exceptions", kinds)
+
+
+@dataclass(frozen=True)
+class TimeoutConfig(Group):
+    """The adaptive deadline of one backend operation, in seconds.
+
+    The deadline is the given percentile of the last `window_size` operations × 1.5, within
+    [`min`, `max`] and never above the backend's own timeout; `initial` until ten are known.
+    """
+
+    enabled: bool = True
+    initial: float = 1.0
+    min: float = 0.1
+    max: float = 10.0
+    window_size: int = 1000
+    percentile: float = 95.0
+
+    def __post_init__(self) -> None:
+        _bools(self, "enabled")
+        for name in ("initial", "min", "max"):
+            _number(self, name, above=0)
+        if self.min > self.max:
+            raise _refused(self, "min", self.min, f"a number not above max={self.max}")
+        _number(self, "window_size", least=1, whole=True)
+        _number(self, "percentile", above=0, most=100)
+
+
+@dataclass(frozen=True)
+class BackpressureConfig(Group):
+    """How many backend operations a namespace may have under way; beyond, the function runs."""
+
+    enabled: bool = True
+    max_concurrent_requests: int = 100
+    queue_size: int = 1000
+    """Callers that may wait for a place."""
+    timeout: float = 0.1
+    """Seconds that a caller waits for one."""
+
+    def __post_init__(self) -> None:
+        _bools(self, "enabled")
+        _number(self, "max_concurrent_requests", least=1, whole=True)
+        _number(self, "queue_size", least=0, whole=True)
+        _number(self, "timeout", least=0)
+
+
+@dataclass(frozen=True)
+class MonitoringConfig(Group):
+    """What is told about the cache beyond ``cache_info()``, which always counts."""
+
+    collect_stats: bool = True
+    enable_tracing: bool = True
+    enable_structured_logging: bool = True
+    enable_prometheus_metrics: bool = True
+
+    def __post_init__(self) -> None:
+        _bools(self, *(field.name for field in fields(self)))
+
+
+def _refused(config: object, name: str, value: object, expected: str) -> ConfigurationError:
+    return ConfigurationError(f"{type(config).__name__}.{name}={value!r}: {expected} is expected")
+
+
+def _bools(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, bool):
+            raise _refused(config, name, value, "True or False")
+
+
+def _number(
+    config: object,
+    name: str,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    whole: bool = False,
+) -> None:
+    value = getattr(config, name)
+    expected = "a whole number" if whole else "a number"
+    if least is not None:
+        expected += f" of at least {least}"
+    if above is not None:
+        expected += f" above {above}"
+    if most is not None:
+        expected += f", at most {most}" if least is not None or above is not None else f" of at most {most}"
+    fits = (
+        isinstance(value, int if whole else (int, float))
+        and not isinstance(value, bool)
+        and (least is None or value >= least)
+        and (above is None or value > above)
+        and (most is None or value <= most)
+        and float("-inf") < value < float("inf")
+    )
+    if not fits:
+        raise _refused(config, name, value, expected)

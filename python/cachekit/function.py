@@ -1,0 +1,333 @@
+"""Making the cached function: the native object, and what is attached to it."""
+
+from __future__ import annotations
+
+import sys
+from functools import WRAPPER_ASSIGNMENTS
+
+from cachekit import _native, identity, registry
+from cachekit import ttl as _ttl
+from cachekit.binding import BoundCachedMethod
+from cachekit.calls import CallShape
+from cachekit.config import effective
+from cachekit.config.decorator import UNSET, get_default_backend
+from cachekit.config.nested import MonitoringConfig
+from cachekit.config.validation import ConfigurationError
+from cachekit.info import CacheInfo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from typing import Any
+
+    from cachekit.calls import Call
+    from cachekit.config.decorator import DecoratorConfig
+
+# Stands for CACHEKIT_DEFAULT_TTL, which the first call brings with the other settings.
+_UNTIL_SETTINGS = 3600.0
+
+_warned_main = False
+
+
+def decorate(func: Any, config: DecoratorConfig, preset: str | None) -> Any:
+    """The cached form of a function, or of the function within a staticmethod or classmethod."""
+    if isinstance(func, staticmethod):
+        return staticmethod(decorate(func.__func__, config, preset))  # pyright: ignore[reportUnknownMemberType]
+    if isinstance(func, classmethod):
+        return classmethod(decorate(func.__func__, config, preset))  # pyright: ignore[reportUnknownMemberType]
+    identity.check_kind(func)
+    return Handle(func, config, preset).cached
+
+
+class Handle:
+    """The Python half of one cached function: its settings, its backend, its attributes."""
+
+    __slots__ = (
+        "_local_reason",
+        "cached",
+        "config",
+        "core",
+        "func",
+        "intent",
+        "is_async",
+        "module",
+        "name",
+        "preset",
+        "shape",
+        "used_backend",
+    )
+
+    def __init__(self, func: Any, config: DecoratorConfig, preset: str | None) -> None:
+        self.func = func
+        self.module: str = getattr(func, "__module__", None) or ""
+        self.name: str = func.__qualname__
+        self.config = config
+        self.preset = preset
+        self.is_async = identity.is_async(func)
+        self.shape = CallShape(func, config.ignore)
+        unknown = self.shape.unknown_parameters()
+        if unknown:
+            raise ConfigurationError(f"ignore: {self.name} has no parameter {unknown[0]!r}")
+        self._choose_intent()
+        named = config.namespace or config.version is not None or config.key
+        self._local_reason = None if named else identity.local_reason(func)
+        self.used_backend: Any = None
+        self.cached = _native.cached(func, self._options())
+        self.core = self.cached._core
+        self._attach()
+        registry.functions.add(self.cached)
+
+    # ---- what the native side is told
+
+    def _options(self) -> dict[str, Any]:
+        config = self.config
+        breaker, timeout, backpressure = config.circuit_breaker, config.timeout, config.backpressure
+        if identity.redefines(self.func, self.module, self.name):
+            _logger().warning(
+                "%s.%s was decorated before with other code: entries stored under its name may be the older one's; "
+                "give the new one a version=",
+                self.module,
+                self.name,
+            )
+        dynamic = callable(config.ttl)
+        return {
+            "namespace": config.stored_namespace,
+            "module": self.module,
+            "qualname": self.name,
+            "is_async": self.is_async,
+            "method": self.shape.is_method,
+            "ttl": _UNTIL_SETTINGS if config.ttl is None else None if dynamic else _ttl.seconds(config.ttl),
+            "ttl_func": self._ttl_of if dynamic else None,
+            "key": config.key,
+            "ignore": config.ignore,
+            "parameters": self.shape.positional,
+            "normalize": self.shape.normalized if config.normalize_calls else None,
+            "l1": config.l1.enabled,
+            "l1_max_bytes": config.l1.max_size_mb << 20 if "max_size_mb" in config.l1.given else 0,
+            "swr_ratio": config.l1.swr_threshold_ratio if config.l1.swr_enabled else None,
+            "integrity": config.integrity_checking,
+            "lock": config.lock,
+            "lock_wait": float(config.lock_wait),
+            "breaker": {
+                "failure_threshold": breaker.failure_threshold,
+                "success_threshold": breaker.success_threshold,
+                "recovery_timeout": float(breaker.recovery_timeout),
+                "half_open_requests": breaker.half_open_requests,
+            }
+            if breaker.enabled
+            else None,
+            "excluded_exceptions": breaker.excluded_exceptions,
+            "backpressure": {
+                "max_concurrent_requests": backpressure.max_concurrent_requests,
+                "queue_size": backpressure.queue_size,
+                "timeout": float(backpressure.timeout),
+            }
+            if backpressure.enabled
+            else None,
+            "timeout": {
+                "initial": float(timeout.initial),
+                "min": float(timeout.min),
+                "max": float(timeout.max),
+                "window_size": timeout.window_size,
+                "percentile": float(timeout.percentile),
+            }
+            if timeout.enabled
+            else None,
+            "refresh_ttl": float(config.ttl_refresh_threshold) if config.refresh_ttl_on_get else None,
+            "copy": config.copy,
+            "safe_mode": config.safe_mode,
+            "pipelined": config.pipelined,
+            "local_reason": self._local_reason,
+            "settings": self._settings,
+            "resolve_backend": self._resolve_backend,
+            "bind": BoundCachedMethod,
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        """What depends on the process's settings; asked for at the first call, and after a change."""
+        now = effective.current()
+        l1 = self.config.l1
+        found: dict[str, Any] = {
+            "l1": l1.enabled if "enabled" in l1.given else now.l1_enabled,
+            "l1_max_bytes": (l1.max_size_mb if "max_size_mb" in l1.given else now.l1_max_size_mb) << 20,
+            "max_value_bytes": now.max_value_bytes,
+            "compression": now.enable_compression,
+        }
+        if self.config.ttl is None:
+            found["ttl"] = float(now.default_ttl)
+        return found
+
+    def _resolve_backend(self) -> Any:
+        """The backend of this function by the process's rule; None = this process only."""
+        backend = self.config.backend
+        if backend is UNSET:
+            backend = get_default_backend()
+            if backend is None:
+                from cachekit.cache_handler import get_backend_provider
+
+                backend = get_backend_provider().get_backend()
+        if backend is not None and self._must_be_encrypted():
+            _logger().warning(
+                "%s.%s stays in this process: a master key is configured, so its results are to be encrypted, and "
+                "encryption is not in this version of cachekit; encryption=False shares them in plain",
+                self.module,
+                self.name,
+            )
+            backend = None
+        if backend is not None:
+            self._warn_main()
+        self.used_backend = backend
+        return backend
+
+    def _must_be_encrypted(self) -> bool:
+        if self.config.encryption is False:
+            return False
+        now = effective.current()
+        return now.encryption == "all" or (self.intent == "secure" and now.master_key is not None)
+
+    def _warn_main(self) -> None:
+        global _warned_main
+        if self.module == "__main__" and not _warned_main and self.config.stored_namespace is None:
+            _warned_main = True
+            _logger().warning(
+                "%s is defined in __main__: every program's functions of this name share entries; give it a namespace=",
+                self.name,
+            )
+
+    def _ttl_of(self, result: Any) -> float | None:
+        """The seconds that the ttl callable gives a result; None for ever."""
+        choose: Any = self.config.ttl
+        chosen = choose(result)
+        if chosen is None:
+            return float(effective.current().default_ttl)
+        return _ttl.seconds(chosen)
+
+    def _choose_intent(self) -> None:
+        """On bare ``@cache`` the name decides; presets and ``encryption=False`` overrule it."""
+        if self.preset is not None:
+            self.intent = self.preset
+            return
+        self.intent = "balanced" if self.config.encryption is False else identity.intent(self.func.__name__)
+        if self.intent == "fast" and "monitoring" not in self.config.given:
+            reduced = MonitoringConfig(enable_tracing=False, enable_structured_logging=False)
+            self.config = self.config.changed(monitoring=reduced)
+        logging = sys.modules.get("logging")
+        if logging is not None:  # never imported: nobody can be listening
+            logging.getLogger("cachekit.decorator").debug("%s.%s: %s by its name", self.module, self.name, self.intent)
+
+    # ---- what callers find on the function
+
+    def _attach(self) -> None:
+        cached, func = self.cached, self.func
+        cached.__wrapped__ = func
+        for name in (*WRAPPER_ASSIGNMENTS, "__code__", "__defaults__", "__kwdefaults__"):
+            try:
+                value = getattr(func, name)
+            except AttributeError:
+                continue
+            setattr(cached, name, value)
+        cached.__dict__.update(getattr(func, "__dict__", ()))
+        if self.is_async and sys.version_info < (3, 10):  # later ones look at __code__
+            import asyncio.coroutines
+
+            cached._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+        cached._handle = self
+        for name in (
+            "ainvalidate_cache",
+            "cache_clear",
+            "cache_info",
+            "check_health",
+            "get_health_status",
+            "invalidate_cache",
+            "key_for",
+            "peek",
+        ):
+            setattr(cached, name, getattr(self, name))
+
+    def cache_info(self) -> CacheInfo:
+        """This function's statistics in this process."""
+        return CacheInfo(*self.core._info())
+
+    def cache_clear(self) -> Awaitable[None] | None:
+        """Forgets every entry of this function, in every layer, and its statistics.
+
+        On a coroutine function the result may be awaited for the backend's part.
+        """
+        return self.forget(None)
+
+    def invalidate_cache(self, *args: Any, **kwargs: Any) -> Awaitable[None] | None:
+        """Forgets the entry of this call, however it was written; without arguments, every entry.
+
+        On a coroutine function the result may be awaited for the backend's part.
+        """
+        return self.forget(self.calls(args, kwargs))
+
+    async def ainvalidate_cache(self, *args: Any, **kwargs: Any) -> None:
+        """As `invalidate_cache`, for use in a task, on every kind of function."""
+        await self.aforget(self.calls(args, kwargs))
+
+    def key_for(self, *args: Any, **kwargs: Any) -> str:
+        """The key that this call's entry has in the backend."""
+        return self.core._key_for(args, kwargs)
+
+    def peek(self, *args: Any, **kwargs: Any) -> Any:
+        """What is cached for this call, without running the function; None where nothing is."""
+        return self.core._lookup(args, kwargs)
+
+    def get_health_status(self) -> dict[str, Any]:
+        """What this function's protections are doing now; touches no backend."""
+        from cachekit.health import status
+
+        return status(self)
+
+    def check_health(self) -> Any:
+        """As `get_health_status`, and asks the backend; awaitable on a coroutine function."""
+        from cachekit import health
+
+        return health.acheck(self) if self.is_async else health.check(self)
+
+    # ---- forgetting
+
+    def calls(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool = False) -> list[Call] | None:
+        """The calls that an invalidation concerns; None for all of the function's."""
+        if len(args) == bound and not kwargs and self.shape.takes_arguments(bound):
+            return None
+        if self.shape.positional[:1] == ("cls",) and not (args and isinstance(args[0], type)):
+            return None  # reached through a classmethod that does not tell its class
+        if self.config.normalize_calls:
+            return [self.shape.normalized(args, kwargs)]
+        return self.shape.spellings(args, kwargs)
+
+    def forget(self, calls: list[Call] | None) -> Awaitable[None] | None:
+        """Forgets `calls`, or everything for None; at once in L1. Awaitable on a coroutine function."""
+        if self.is_async and _in_a_loop():
+            return self.aforget(calls)
+        if calls is None:
+            self.core._clear()
+        else:
+            self.core._invalidate(calls)
+        return _Done() if self.is_async else None
+
+    def aforget(self, calls: list[Call] | None) -> Awaitable[None]:
+        """`forget` in a task; it starts at once, whether or not it is awaited."""
+        return self.core._aclear() if calls is None else self.core._ainvalidate(calls)
+
+
+class _Done:
+    """An awaitable that has nothing left to do."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Any:
+        return iter(())
+
+
+def _in_a_loop() -> bool:
+    events = sys.modules.get("asyncio.events")
+    return events is not None and events._get_running_loop() is not None
+
+
+def _logger() -> Any:
+    from logging import getLogger
+
+    return getLogger("cachekit.decorator")

@@ -1,0 +1,118 @@
+"""The health of one decorated function: what its protections do, and whether its backend answers."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cachekit.function import Handle
+
+
+def status(handle: Handle) -> dict[str, Any]:
+    """`get_health_status()`: what is known without asking the backend."""
+    config = handle.config
+    native = handle.core._health()
+    namespace = config.stored_namespace
+    breaker = native.get("circuit_breaker")
+    if breaker is not None:
+        breaker = {**breaker, "namespace": namespace, "config": _breaker_config(handle)}
+    backpressure = native.get("backpressure")
+    open_circuit = breaker is not None and breaker["state"] == "OPEN"
+    full = backpressure is not None and backpressure["current_requests"] >= backpressure["max_concurrent"]
+    healthy = not open_circuit
+    return {
+        "namespace": namespace,
+        "function": f"{handle.module}.{handle.name}",
+        "preset": handle.intent,
+        "healthy": healthy,
+        "overall_healthy": healthy,
+        "features_enabled": {
+            "circuit_breaker": config.circuit_breaker.enabled,
+            "adaptive_timeout": config.timeout.enabled,
+            "backpressure": config.backpressure.enabled,
+            "statistics": config.monitoring.collect_stats,
+            "structured_logging": config.monitoring.enable_structured_logging,
+        },
+        "components": {
+            "circuit_breaker": _component(breaker, not open_circuit),
+            "load_control": _component(backpressure, not full),
+            "metrics": "healthy" if config.monitoring.collect_stats else "disabled",
+        },
+        "circuit_breaker": breaker,
+        "backpressure": backpressure,
+        "adaptive_timeout": native.get("adaptive_timeout"),
+    }
+
+
+def check(handle: Handle) -> dict[str, Any]:
+    """`check_health()`: the status, and the backend's own answer. Never raises for a failing backend."""
+    backend = _backend(handle)
+    if backend is None:
+        return _report(handle, None, None)
+    try:
+        return _report(handle, backend, backend.health_check())
+    except Exception as error:
+        return _report(handle, backend, (False, {"error": str(error)}))
+
+
+async def acheck(handle: Handle) -> dict[str, Any]:
+    """As `check`, without holding up the event loop."""
+    backend = _backend(handle)
+    if backend is None:
+        return _report(handle, None, None)
+    try:
+        ask = getattr(backend, "health_check_async", None)
+        if ask is not None:
+            answer = await ask()
+        else:
+            import asyncio
+
+            answer = await asyncio.get_running_loop().run_in_executor(None, backend.health_check)
+    except Exception as error:
+        answer = (False, {"error": str(error)})
+    return _report(handle, backend, answer)
+
+
+def _backend(handle: Handle) -> Any:
+    return handle.used_backend if handle.used_backend is not None else handle._resolve_backend()
+
+
+def _report(handle: Handle, backend: Any, answer: tuple[bool, dict[str, Any]] | None) -> dict[str, Any]:
+    mine = status(handle)
+    if answer is None:
+        system: dict[str, Any] = {"status": "healthy", "backend": None}
+        healthy = True
+    else:
+        healthy, details = answer
+        kind = details.get("backend_type", type(backend).__name__)
+        system = {"status": "healthy" if healthy else "unhealthy", "backend": {"healthy": healthy, **details}}
+        if kind == "redis":
+            system["redis_connection"] = "active" if healthy else "inactive"
+        pool = details.get("connection_pool")
+        if pool is not None:
+            system["connection_pool"] = pool
+    overall = "unhealthy" if not healthy else "healthy" if mine["healthy"] else "degraded"
+    return {
+        "status": overall,
+        "namespace": mine["namespace"],
+        "components": {**mine["components"], "backend": system["status"]},
+        "decorator": mine,
+        "system": system,
+    }
+
+
+def _component(feature: dict[str, Any] | None, healthy: bool) -> str:
+    if feature is None:
+        return "disabled"
+    return "healthy" if healthy else "unhealthy"
+
+
+def _breaker_config(handle: Handle) -> dict[str, Any]:
+    breaker = handle.config.circuit_breaker
+    return {
+        "failure_threshold": breaker.failure_threshold,
+        "success_threshold": breaker.success_threshold,
+        "recovery_timeout": breaker.recovery_timeout,
+        "half_open_requests": breaker.half_open_requests,
+    }
