@@ -170,6 +170,15 @@ impl<V> L1<V> {
         removed
     }
 
+    /// The number of entries for which `counts` holds; it visits all of them, as
+    /// [`L1::remove_where`] does.
+    pub fn count_where(&self, mut counts: impl FnMut(&[u8], &Entry<V>) -> bool) -> usize {
+        let entries = self.shards.iter().flat_map(Shard::iter);
+        entries
+            .filter(|(key, entry)| counts(key.as_bytes(), entry))
+            .count()
+    }
+
     /// Takes everything out.
     pub fn clear(&self) -> Evicted<V> {
         let mut evicted = Evicted::default();

@@ -71,6 +71,7 @@ fn clears_everything_or_what_is_condemned() {
     for number in 0..1000 {
         drop(l1.insert(&key(number)[..], entry(number, 0)));
     }
+    assert_eq!(l1.count_where(|_, entry| entry.value < 10), 10);
     let odd = l1.remove_where(|found, entry| {
         assert_eq!(found, key(entry.value));
         entry.value % 2 == 1
