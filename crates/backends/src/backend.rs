@@ -108,6 +108,40 @@ pub trait Backend: Send + Sync {
     /// When the store cannot be asked, or holds something under `key` that is not a plain value.
     fn get(&self, key: &str, want_ttl: bool, timeout: Duration) -> Result<Option<Found>>;
 
+    /// The entry under `key`, and the bytes under `beside`: two reads, in one round trip where the
+    /// store has one.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    fn get_with(
+        &self,
+        key: &str,
+        beside: &str,
+        want_ttl: bool,
+        timeout: Duration,
+    ) -> Result<(Option<Found>, Option<Bytes>)> {
+        let started = Instant::now();
+        let found = self.get(key, want_ttl, timeout)?;
+        let left = timeout.saturating_sub(started.elapsed());
+        Ok((
+            found,
+            self.get(beside, false, left)?.map(|found| found.value),
+        ))
+    }
+
+    /// Stores `value` under `key` without end if there is no entry; returns what is there then.
+    /// Backends that cannot do it at once may let a concurrent call win.
+    ///
+    /// # Errors
+    /// When the store did not confirm.
+    fn add(&self, key: &str, value: &[u8], timeout: Duration) -> Result<Bytes> {
+        if let Some(found) = self.get(key, false, timeout)? {
+            return Ok(found.value);
+        }
+        self.set(key, value, None, timeout)?;
+        Ok(Bytes::copy_from_slice(value))
+    }
+
     /// Stores `value` under `key` for `ttl`, or until deleted when `ttl` is None.
     ///
     /// # Errors
@@ -216,7 +250,7 @@ pub trait Locking: Send + Sync {
     /// round trip where the store can.
     ///
     /// # Errors
-    /// When the store did not confirm that the value is stored. A lock that had already passed to
+    /// When the store did not confirm the value or the release. A lock that had already passed to
     /// somebody else is no error.
     fn set_and_unlock(
         &self,
@@ -240,6 +274,43 @@ pub trait AsyncBackend: Send + Sync {
         want_ttl: bool,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Option<Found>>>;
+
+    /// See [`Backend::get_with`].
+    fn get_with<'a>(
+        &'a self,
+        key: &'a str,
+        beside: &'a str,
+        want_ttl: bool,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<(Option<Found>, Option<Bytes>)>> {
+        Box::pin(async move {
+            let started = Instant::now();
+            let found = self.get(key, want_ttl, timeout).await?;
+            let left = timeout.saturating_sub(started.elapsed());
+            Ok((
+                found,
+                self.get(beside, false, left)
+                    .await?
+                    .map(|found| found.value),
+            ))
+        })
+    }
+
+    /// See [`Backend::add`].
+    fn add<'a>(
+        &'a self,
+        key: &'a str,
+        value: &'a [u8],
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Bytes>> {
+        Box::pin(async move {
+            if let Some(found) = self.get(key, false, timeout).await? {
+                return Ok(found.value);
+            }
+            self.set(key, value, None, timeout).await?;
+            Ok(Bytes::copy_from_slice(value))
+        })
+    }
 
     /// See [`Backend::set`].
     fn set<'a>(

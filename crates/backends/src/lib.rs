@@ -5,6 +5,10 @@
 
 mod backend;
 mod error;
+#[cfg(feature = "redis")]
+mod process;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 pub use backend::{
     AsyncBackend, Backend, Capabilities, Detail, Found, Health, LockReply, Locking, Released,
@@ -12,3 +16,5 @@ pub use backend::{
 };
 pub use bytes::Bytes;
 pub use error::{BackendError, ErrorKind, Result, scrub};
+#[cfg(feature = "redis")]
+pub use redis::{RedisBackend, RedisConfig};

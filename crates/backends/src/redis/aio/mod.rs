@@ -1,0 +1,249 @@
+//! The asynchronous half of the Redis backend.
+
+mod link;
+pub(super) mod pubsub;
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, try_join_all};
+
+pub(super) use self::link::{Link, call};
+use super::command::{self, milliseconds};
+use super::lock::{self, Names};
+use super::node::Request;
+use super::{RedisBackend, health};
+use crate::backend::{AsyncBackend, Found, Health, LockReply, Released, Remaining};
+use crate::error::Result;
+
+impl AsyncBackend for RedisBackend {
+    fn get<'a>(
+        &'a self,
+        key: &'a str,
+        want_ttl: bool,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Option<Found>>> {
+        async move {
+            let batch = command::get(key);
+            let batch = &batch[..1 + usize::from(want_ttl)];
+            self.run_async("get", key, batch, timeout)
+                .await?
+                .found(want_ttl)
+        }
+        .boxed()
+    }
+
+    fn set<'a>(
+        &'a self,
+        key: &'a str,
+        value: &'a [u8],
+        ttl: Option<Duration>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let life = ttl.map(|ttl| milliseconds("set", ttl)).transpose()?;
+            let batch = [command::set(key, value, life)];
+            self.run_async("set", key, &batch, timeout).await?.done()?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn delete<'a>(&'a self, key: &'a str, timeout: Duration) -> BoxFuture<'a, Result<bool>> {
+        async move {
+            self.run_async("delete", key, &[command::delete(key)], timeout)
+                .await?
+                .any()
+        }
+        .boxed()
+    }
+
+    fn delete_many<'a>(
+        &'a self,
+        keys: &'a [&'a str],
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<u64>> {
+        async move {
+            // All of them are under way at once, on one connection per server.
+            let deletions = keys
+                .iter()
+                .map(|key| AsyncBackend::delete(self, key, timeout));
+            let removed = try_join_all(deletions).await?;
+            Ok(removed.into_iter().map(u64::from).sum())
+        }
+        .boxed()
+    }
+
+    fn exists<'a>(&'a self, key: &'a str, timeout: Duration) -> BoxFuture<'a, Result<bool>> {
+        async move {
+            self.run_async("exists", key, &[command::exists(key)], timeout)
+                .await?
+                .any()
+        }
+        .boxed()
+    }
+
+    fn ttl<'a>(
+        &'a self,
+        key: &'a str,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Option<Remaining>>> {
+        async move {
+            self.run_async("ttl", key, &[command::ttl(key)], timeout)
+                .await?
+                .remaining()
+        }
+        .boxed()
+    }
+
+    fn expire<'a>(
+        &'a self,
+        key: &'a str,
+        ttl: Duration,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<bool>> {
+        async move {
+            let batch = [command::expire(key, milliseconds("expire", ttl)?)];
+            self.run_async("expire", key, &batch, timeout).await?.any()
+        }
+        .boxed()
+    }
+
+    fn health(&self, timeout: Duration) -> BoxFuture<'_, Result<Health>> {
+        async move {
+            let batch = health::commands();
+            let request = Request::new("health", &batch, timeout);
+            health::read(&request, self.topology().run_async(None, &request).await?)
+        }
+        .boxed()
+    }
+
+    fn try_lock<'a>(
+        &'a self,
+        key: &'a str,
+        token: &'a str,
+        lease: Duration,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<LockReply>> {
+        async move {
+            let names = Names::of(key);
+            let take = lock::take(&names, token, milliseconds("lock", lease)?);
+            let get = command::get(key);
+            let topology = self.topology();
+            if !topology.is_cluster() {
+                let batch = [take[0], take[1], take[2], get[0], get[1]];
+                let mut replies = self.run_async("lock", key, &batch, timeout).await?;
+                let held = lock::held(&mut replies, token)?;
+                return Ok(lock::reply(held, replies.found(true)?));
+            }
+            let request = Request::new("lock", &take, timeout);
+            let held = lock::held(
+                &mut topology.run_async(Some(&names.lock), &request).await?,
+                token,
+            )?;
+            if held.is_some() {
+                return Ok(lock::reply(held, None));
+            }
+            let read = Request {
+                batch: &get,
+                ..request
+            };
+            let found = topology
+                .run_async(Some(key), &read)
+                .await
+                .and_then(|mut replies| replies.found(true));
+            if found.is_err() {
+                // Nobody would know that the lock is ours.
+                let unlock = [lock::unlock(&names, token)];
+                let _ = topology
+                    .run_async(
+                        Some(&names.lock),
+                        &Request {
+                            batch: &unlock,
+                            ..request
+                        },
+                    )
+                    .await;
+            }
+            Ok(lock::reply(None, found?))
+        }
+        .boxed()
+    }
+
+    fn renew<'a>(
+        &'a self,
+        key: &'a str,
+        token: &'a str,
+        lease: Duration,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<bool>> {
+        async move {
+            let names = Names::of(key);
+            let command = lock::renew(&names, token, milliseconds("renew", lease)?);
+            self.run_async("renew", &names.lock, &[command], timeout)
+                .await?
+                .any()
+        }
+        .boxed()
+    }
+
+    fn unlock<'a>(
+        &'a self,
+        key: &'a str,
+        token: &'a str,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<bool>> {
+        async move {
+            let names = Names::of(key);
+            let command = lock::unlock(&names, token);
+            self.run_async("unlock", &names.lock, &[command], timeout)
+                .await?
+                .any()
+        }
+        .boxed()
+    }
+
+    fn set_and_unlock<'a>(
+        &'a self,
+        key: &'a str,
+        value: &'a [u8],
+        ttl: Option<Duration>,
+        token: &'a str,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let names = Names::of(key);
+            let life = ttl.map(|ttl| milliseconds("set", ttl)).transpose()?;
+            let batch = [command::set(key, value, life), lock::unlock(&names, token)];
+            let topology = self.topology();
+            if !topology.is_cluster() {
+                let mut replies = self.run_async("set", key, &batch, timeout).await?;
+                replies.done()?;
+                replies.any()?;
+                return Ok(());
+            }
+            let request = Request::new("set", &batch[..1], timeout);
+            let stored = topology
+                .run_async(Some(key), &request)
+                .await
+                .and_then(|mut replies| replies.done());
+            // Released even if the value was not stored: those who wait must not wait in vain.
+            let unlocking = Request {
+                batch: &batch[1..],
+                ..request
+            };
+            let unlocked = topology
+                .run_async(Some(&names.lock), &unlocking)
+                .await
+                .and_then(|mut replies| replies.any());
+            stored?;
+            unlocked?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn released<'a>(&'a self, key: &'a str, at_most: Duration) -> BoxFuture<'a, Result<Released>> {
+        pubsub::released(self.live(), key, at_most).boxed()
+    }
+}

@@ -1,0 +1,467 @@
+//! Where the Redis servers are and how to log in: [`RedisConfig`] and the URLs it is read from.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+
+use super::tls::TlsOptions;
+use crate::error::{BackendError, ErrorKind, Result};
+
+const REDIS_PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
+
+/// Where one server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Address {
+    /// A host's name or address, and a port.
+    Tcp { host: String, port: u16 },
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// How the servers are arranged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// One server.
+    Single(Address),
+    /// A master that the sentinels name.
+    Sentinel {
+        sentinels: Vec<Address>,
+        service: String,
+    },
+    /// A cluster; any of the nodes tells about the others.
+    Cluster(Vec<Address>),
+}
+
+/// A user's name and password, never shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct Login {
+    pub(super) username: Option<String>,
+    pub(super) password: Option<String>,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.password.is_some() {
+            "***"
+        } else {
+            "none"
+        })
+    }
+}
+
+/// Where the Redis (or Valkey) servers are, how to log in, and how many connections to keep.
+///
+/// Read from a URL by [`RedisConfig::from_url`]:
+///
+/// | URL | meaning |
+/// |---|---|
+/// | `redis://[user:password@]host[:port][/db]` | one server over TCP |
+/// | `rediss://…` | the same over TLS |
+/// | `unix:///path`, `redis+unix://[user:password@]/path[?db=n]` | one server over a Unix socket |
+/// | `redis+cluster://[user:password@]h1:p,h2:p` | a cluster; `rediss+cluster` over TLS |
+/// | `redis+sentinel://[user:password@]h1:p,h2:p/service[/db]` | the master that the sentinels name; `rediss+sentinel` over TLS |
+///
+/// `valkey` may stand for `redis` in every scheme (`valkey`, `valkeys`, `valkey+unix`,
+/// `valkey+cluster`, `valkeys+cluster`, …). Special characters of a password are percent-encoded.
+///
+/// Options after `?`, joined by `&`:
+///
+/// | option | meaning |
+/// |---|---|
+/// | `db` | database number, where the path has no room for it |
+/// | `username`, `password` | as in front of the `@` |
+/// | `ssl_ca` (`ssl_ca_certs`) | PEM file of the certificates to trust, instead of the system's |
+/// | `ssl_cert`, `ssl_key` (`ssl_certfile`, `ssl_keyfile`) | PEM files of the client's certificate and key |
+/// | `insecure=true` (`ssl_cert_reqs=none`) | accept any server certificate; for tests |
+/// | `sentinel_username`, `sentinel_password` | login at the sentinels |
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisConfig {
+    pub(super) layout: Layout,
+    pub(super) login: Login,
+    pub(super) sentinel_login: Login,
+    pub(super) database: u32,
+    pub(super) tls: Option<TlsOptions>,
+    pub(super) pool_size: usize,
+    pub(super) connect_timeout: Duration,
+}
+
+impl RedisConfig {
+    /// Reads a URL; see the table above.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Permanent`] when the URL is not understood. The message names the part and
+    /// the remedy, and never contains the user information.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let parts = Parts::split(url.trim())?;
+        let (transport, tls) = parts.transport()?;
+        let mut options = Options::default();
+        for (name, value) in &parts.query {
+            options.set(name, value)?;
+        }
+        let path = parts.path.as_str();
+        let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
+        let mut database = options.database;
+        let layout = match transport {
+            Transport::Tcp => {
+                if parts.hosts.contains(',') {
+                    return Err(bad_url(
+                        "several hosts need the scheme redis+cluster:// or redis+sentinel://",
+                    ));
+                }
+                match segments.as_slice() {
+                    [] => {}
+                    [db] => database = Some(parse_database(db)?),
+                    _ => {
+                        return Err(bad_url(
+                            "the path of a single server is at most /db, as in redis://host:6379/0",
+                        ));
+                    }
+                }
+                Layout::Single(parse_host(&parts.hosts, REDIS_PORT)?)
+            }
+            Transport::Unix => {
+                if !parts.hosts.is_empty() || path.is_empty() {
+                    return Err(bad_url(
+                        "a Unix socket is written with three slashes and an absolute path, as in unix:///run/redis.sock?db=0",
+                    ));
+                }
+                Layout::Single(Address::Unix(PathBuf::from(path)))
+            }
+            Transport::Cluster => {
+                if !segments.is_empty() && segments != ["0"] || database.is_some_and(|db| db != 0) {
+                    return Err(bad_url("a cluster has no database but 0; remove the path"));
+                }
+                Layout::Cluster(parse_hosts(&parts.hosts, REDIS_PORT)?)
+            }
+            Transport::Sentinel => {
+                let service = match segments.as_slice() {
+                    [service] => service,
+                    [service, db] => {
+                        database = Some(parse_database(db)?);
+                        service
+                    }
+                    _ => {
+                        return Err(bad_url(
+                            "the path of redis+sentinel:// is /service or /service/db, as in redis+sentinel://h1:26379,h2:26379/mymaster/0",
+                        ));
+                    }
+                };
+                Layout::Sentinel {
+                    sentinels: parse_hosts(&parts.hosts, SENTINEL_PORT)?,
+                    service: (*service).to_owned(),
+                }
+            }
+        };
+        if !tls && options.tls != TlsOptions::default() {
+            return Err(bad_url(
+                "TLS options need a TLS scheme (rediss://, rediss+cluster://, rediss+sentinel://)",
+            ));
+        }
+        let login = Login {
+            username: parts.username.or(options.login.username),
+            password: parts.password.or(options.login.password),
+        };
+        for login in [&login, &options.sentinel_login] {
+            if login.username.is_some() && login.password.is_none() {
+                return Err(bad_url(
+                    "there is a user name without a password; write user:password@host, or :password@host for the default user",
+                ));
+            }
+        }
+        Ok(Self {
+            layout,
+            login,
+            sentinel_login: options.sentinel_login,
+            database: database.unwrap_or(0),
+            tls: tls.then_some(options.tls),
+            pool_size: 10,
+            connect_timeout: Duration::from_secs(1),
+        })
+    }
+
+    /// Sets how many connections blocking calls may hold per server (10, at least 1).
+    #[must_use]
+    pub fn pool_size(mut self, connections: usize) -> Self {
+        self.pool_size = connections.max(1);
+        self
+    }
+
+    /// Sets how long connecting to one server may take (1 s); an operation's own timeout bounds it too.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+}
+
+impl fmt::Display for RedisConfig {
+    /// The servers, without the login: "redis 127.0.0.1:6379, db 0".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |addresses: &[Address]| {
+            let texts: Vec<String> = addresses.iter().map(Address::to_string).collect();
+            texts.join(",")
+        };
+        match &self.layout {
+            Layout::Single(address) => write!(f, "redis {address}, db {}", self.database),
+            Layout::Sentinel { sentinels, service } => {
+                write!(
+                    f,
+                    "redis sentinel {} service {service}, db {}",
+                    list(sentinels),
+                    self.database
+                )
+            }
+            Layout::Cluster(seeds) => write!(f, "redis cluster {}", list(seeds)),
+        }
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("layout", &self.layout)
+            .field("login", &self.login)
+            .field("sentinel_login", &self.sentinel_login)
+            .field("database", &self.database)
+            .field("tls", &self.tls)
+            .field("pool_size", &self.pool_size)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Transport {
+    Tcp,
+    Unix,
+    Cluster,
+    Sentinel,
+}
+
+/// A URL's parts, percent-decoded where they are single values.
+struct Parts {
+    scheme: String,
+    username: Option<String>,
+    password: Option<String>,
+    hosts: String,
+    path: String,
+    query: Vec<(String, String)>,
+}
+
+impl Parts {
+    fn split(url: &str) -> Result<Self> {
+        let Some((scheme, rest)) = url.split_once("://") else {
+            return Err(bad_url("there is no scheme; write redis://host:6379/0"));
+        };
+        let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, tail) = rest.split_at(authority_end);
+        // Nothing of such a URL may be repeated in a message: what looks like a host may be the
+        // beginning of a password.
+        if tail.contains('@') || tail.contains('#') {
+            return Err(bad_url(
+                "there is a '@' or '#' behind the host; percent-encode special characters (/ is %2F, ? is %3F, # is %23, @ is %40)",
+            ));
+        }
+        let (user_info, hosts) = match authority.rsplit_once('@') {
+            Some((user_info, hosts)) => (Some(user_info), hosts),
+            None => (None, authority),
+        };
+        let (username, password) =
+            match user_info.map(|info| info.split_once(':').unwrap_or((info, ""))) {
+                Some((username, password)) => {
+                    (non_empty(decode(username)?), non_empty(decode(password)?))
+                }
+                None => (None, None),
+            };
+        let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
+        let query = query
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                Ok((decode(name)?, decode(value)?))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            scheme: scheme.to_ascii_lowercase(),
+            username,
+            password,
+            hosts: hosts.to_owned(),
+            path: decode(path)?,
+            query,
+        })
+    }
+
+    fn transport(&self) -> Result<(Transport, bool)> {
+        let (base, arrangement) = self.scheme.split_once('+').unwrap_or((&self.scheme, ""));
+        let tls = match base {
+            "redis" | "valkey" => false,
+            "rediss" | "valkeys" => true,
+            "unix" if arrangement.is_empty() => return Ok((Transport::Unix, false)),
+            _ => return Err(self.unknown_scheme()),
+        };
+        let transport = match arrangement {
+            "" => Transport::Tcp,
+            "cluster" => Transport::Cluster,
+            "sentinel" => Transport::Sentinel,
+            "unix" if !tls => Transport::Unix,
+            _ => return Err(self.unknown_scheme()),
+        };
+        Ok((transport, tls))
+    }
+
+    fn unknown_scheme(&self) -> BackendError {
+        let known = self.scheme.len() <= 24
+            && self
+                .scheme
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'+');
+        let shown = if known { self.scheme.as_str() } else { "…" };
+        bad_url(&format!(
+            "the scheme '{shown}' is unknown; use redis, rediss, unix, redis+cluster or redis+sentinel"
+        ))
+    }
+}
+
+#[derive(Default)]
+struct Options {
+    database: Option<u32>,
+    login: Login,
+    sentinel_login: Login,
+    tls: TlsOptions,
+}
+
+impl Options {
+    fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let text = || Some(value.to_owned());
+        let path = || Some(PathBuf::from(value));
+        match name {
+            "db" => self.database = Some(parse_database(value)?),
+            "username" => self.login.username = text(),
+            "password" => self.login.password = text(),
+            "sentinel_username" => self.sentinel_login.username = text(),
+            "sentinel_password" => self.sentinel_login.password = text(),
+            "ssl_ca" | "ssl_ca_certs" => self.tls.ca = path(),
+            "ssl_cert" | "ssl_certfile" => self.tls.certificate = path(),
+            "ssl_key" | "ssl_keyfile" => self.tls.key = path(),
+            "insecure" => {
+                self.tls.insecure = match value {
+                    "true" | "1" | "" => true,
+                    "false" | "0" => false,
+                    _ => {
+                        return Err(bad_url(&format!(
+                            "insecure={value} is neither true nor false"
+                        )));
+                    }
+                }
+            }
+            "ssl_cert_reqs" => {
+                self.tls.insecure = match value {
+                    "none" => true,
+                    "required" => false,
+                    _ => {
+                        return Err(bad_url(&format!(
+                            "ssl_cert_reqs={value} is neither 'required' nor 'none'"
+                        )));
+                    }
+                }
+            }
+            _ => {
+                return Err(bad_url(&format!(
+                    "the option '{name}' is unknown; there are db, username, password, ssl_ca, ssl_cert, ssl_key, \
+                     insecure, sentinel_username and sentinel_password"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn parse_hosts(text: &str, default_port: u16) -> Result<Vec<Address>> {
+    if text.is_empty() {
+        return Err(bad_url(
+            "there is no host; write redis+cluster://host1:6379,host2:6379",
+        ));
+    }
+    text.split(',')
+        .map(|host| parse_host(host, default_port))
+        .collect()
+}
+
+fn parse_host(text: &str, default_port: u16) -> Result<Address> {
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, port) = rest.split_once(']').ok_or_else(|| {
+            bad_url("an IPv6 address is written in brackets, as in redis://[::1]:6379")
+        })?;
+        (host, port.strip_prefix(':'))
+    } else {
+        match text.split_once(':') {
+            Some((_, port)) if port.contains(':') => {
+                return Err(bad_url(
+                    "an IPv6 address is written in brackets, as in redis://[::1]:6379",
+                ));
+            }
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        }
+    };
+    let host = if host.is_empty() {
+        "localhost".to_owned()
+    } else {
+        decode(host)?
+    };
+    let port = match port {
+        None | Some("") => default_port,
+        // The text is not repeated: without a '@' it may be a password.
+        Some(port) => match port.parse() {
+            Ok(port) if port != 0 => port,
+            _ => {
+                return Err(bad_url(
+                    "what follows the host's ':' is not a port from 1 to 65535; a login is written user:password@host:port",
+                ));
+            }
+        },
+    };
+    Ok(Address::Tcp { host, port })
+}
+
+fn parse_database(text: &str) -> Result<u32> {
+    text.parse()
+        .map_err(|_| bad_url(&format!("the database '{text}' is not a number; write /0")))
+}
+
+fn decode(text: &str) -> Result<String> {
+    percent_decode_str(text)
+        .decode_utf8()
+        .map(|text| text.into_owned())
+        .map_err(|_| bad_url("a percent-encoded part is not UTF-8"))
+}
+
+fn non_empty(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn bad_url(what: &str) -> BackendError {
+    BackendError::new(
+        ErrorKind::Permanent,
+        "configure",
+        format!("bad Redis URL: {what}"),
+    )
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,173 @@
+//! What the failures of a Redis server mean.
+
+use std::io;
+use std::time::Duration;
+
+use super::config::Address;
+use super::reply::Refusal;
+use crate::error::{BackendError, ErrorKind};
+
+/// A failed exchange with one server.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) error: BackendError,
+    /// Whether the server could not be reached or stopped answering, so that it may be worth
+    /// asking where its successor is.
+    pub(super) lost: bool,
+}
+
+/// The error of an error reply.
+pub(super) fn refused(operation: &'static str, refusal: &Refusal) -> BackendError {
+    let Refusal { code, detail } = refusal;
+    let (kind, remedy) = meaning(code, detail);
+    let gap = if remedy.is_empty() { "" } else { "; " };
+    BackendError::new(
+        kind,
+        operation,
+        format!("the server refused: {code} {detail}{gap}{remedy}"),
+    )
+}
+
+fn meaning(code: &str, detail: &str) -> (ErrorKind, &'static str) {
+    use ErrorKind::{Authentication, Permanent, Transient};
+    const LOGIN: &str = "check the user and password of the URL";
+    match code {
+        "NOAUTH" | "WRONGPASS" => (Authentication, LOGIN),
+        "NOPERM" => (
+            Authentication,
+            "grant this user the commands, keys and channels of the documented ACL",
+        ),
+        "DENIED" => (
+            Authentication,
+            "set a password on the server and in the URL",
+        ),
+        "OOM" => (
+            Transient,
+            "raise maxmemory, or let the server evict (maxmemory-policy allkeys-lfu)",
+        ),
+        "LOADING" | "READONLY" | "CLUSTERDOWN" | "TRYAGAIN" | "MASTERDOWN" | "MOVED" | "ASK"
+        | "BUSY" | "NOREPLICAS" | "MISCONF" | "UNBLOCKED" => (Transient, ""),
+        "ERR" if detail.contains("AUTH") || detail.contains("invalid password") => {
+            (Authentication, LOGIN)
+        }
+        "ERR" if detail.starts_with("max number of clients") => (
+            Transient,
+            "raise maxclients on the server, or lower the connection pool size",
+        ),
+        "WRONGTYPE" => (
+            Permanent,
+            "another program uses this key; choose another namespace",
+        ),
+        _ => (Permanent, ""),
+    }
+}
+
+/// The error of a connection that could not be made or broke.
+pub(super) fn broken(
+    operation: &'static str,
+    address: &Address,
+    error: io::Error,
+    timeout: Duration,
+) -> BackendError {
+    if timed_out(&error) {
+        return unanswered(operation, address, timeout);
+    }
+    BackendError::new(
+        ErrorKind::Transient,
+        operation,
+        format!("{address}: {error}"),
+    )
+    .with_source(error)
+}
+
+/// The error of a server that did not answer in time.
+pub(super) fn unanswered(
+    operation: &'static str,
+    address: &Address,
+    timeout: Duration,
+) -> BackendError {
+    BackendError::new(
+        ErrorKind::Timeout,
+        operation,
+        format!("{address} did not answer within {timeout:?}"),
+    )
+}
+
+pub(super) fn timed_out(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_kind() {
+        use ErrorKind::{Authentication, Permanent, Transient};
+        for (line, kind) in [
+            ("NOAUTH Authentication required.", Authentication),
+            (
+                "WRONGPASS invalid username-password pair or user is disabled.",
+                Authentication,
+            ),
+            (
+                "NOPERM this user has no permissions to run the 'get' command",
+                Authentication,
+            ),
+            ("DENIED Redis is running in protected mode", Authentication),
+            (
+                "ERR AUTH <password> called without any password configured for the default user.",
+                Authentication,
+            ),
+            ("LOADING Redis is loading the dataset in memory", Transient),
+            (
+                "READONLY You can't write against a read only replica.",
+                Transient,
+            ),
+            ("CLUSTERDOWN Hash slot not served", Transient),
+            (
+                "TRYAGAIN Multiple keys request during rehashing of slot",
+                Transient,
+            ),
+            ("MASTERDOWN Link with MASTER is down", Transient),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                Transient,
+            ),
+            (
+                "MISCONF Redis is configured to save RDB snapshots",
+                Transient,
+            ),
+            ("BUSY Redis is busy running a script.", Transient),
+            ("ERR max number of clients reached", Transient),
+            (
+                "WRONGTYPE Operation against a key holding the wrong kind of value",
+                Permanent,
+            ),
+            ("ERR unknown command 'FOO'", Permanent),
+        ] {
+            assert_eq!(refused("get", &Refusal::parse(line)).kind(), kind, "{line}");
+        }
+    }
+
+    #[test]
+    fn broken_connections_are_transient_and_silent_ones_time_out() {
+        let address = Address::Tcp {
+            host: "h".into(),
+            port: 1,
+        };
+        let of =
+            |kind: io::ErrorKind| broken("get", &address, kind.into(), Duration::from_millis(5));
+        assert_eq!(
+            of(io::ErrorKind::ConnectionRefused).kind(),
+            ErrorKind::Transient
+        );
+        assert_eq!(of(io::ErrorKind::InvalidData).kind(), ErrorKind::Transient);
+        let late = of(io::ErrorKind::TimedOut);
+        assert_eq!(late.kind(), ErrorKind::Timeout);
+        assert_eq!(late.to_string(), "get: h:1 did not answer within 5ms");
+    }
+}

@@ -1,0 +1,192 @@
+//! The distributed lock: one key per lock, set if absent, removed only by its holder.
+//!
+//! The lock on `key` is the Redis key `<key>:lock` and holds the holder's token. Its release is
+//! announced on the channel `<key>:lock:released`.
+
+use std::time::Duration;
+
+use super::RedisBackend;
+use super::command::{self, Command, Replies, milliseconds};
+use super::node::Request;
+use crate::backend::{Found, LockReply, Locking, Remaining};
+use crate::error::Result;
+
+/// Removes the lock if the token is the holder's, and tells those who wait. A user that may not
+/// publish still releases.
+const UNLOCK: &str = "\
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+redis.pcall('PUBLISH', ARGV[2], '')
+return 1";
+
+/// Extends the lease if the token is the holder's.
+const RENEW: &str = "\
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
+
+/// The names that belong to the lock on a key.
+pub(super) struct Names {
+    /// The Redis key of the lock.
+    pub(super) lock: String,
+    /// The channel on which its release is announced.
+    pub(super) channel: String,
+}
+
+impl Names {
+    pub(super) fn of(key: &str) -> Self {
+        Self {
+            lock: format!("{key}:lock"),
+            channel: format!("{key}:lock:released"),
+        }
+    }
+}
+
+/// Takes the lock if it is free, and tells who holds it and for how long.
+pub(super) fn take<'a>(names: &'a Names, token: &'a str, lease: u64) -> [Command<'a>; 3] {
+    let lock = names.lock.as_str();
+    [
+        Command::new("SET")
+            .arg(lock)
+            .arg(token)
+            .arg("NX")
+            .arg("PX")
+            .number(lease),
+        Command::new("GET").arg(lock),
+        command::ttl(lock),
+    ]
+}
+
+pub(super) fn unlock<'a>(names: &'a Names, token: &'a str) -> Command<'a> {
+    Command::new("EVAL")
+        .arg(UNLOCK)
+        .arg("1")
+        .arg(&names.lock)
+        .arg(token)
+        .arg(&names.channel)
+}
+
+pub(super) fn renew<'a>(names: &'a Names, token: &'a str, lease: u64) -> Command<'a> {
+    Command::new("EVAL")
+        .arg(RENEW)
+        .arg("1")
+        .arg(&names.lock)
+        .arg(token)
+        .number(lease)
+}
+
+/// Reads the answers to [`take`]: None when the lock is ours.
+///
+/// A lock that already holds our token is ours: the first attempt's reply was lost.
+pub(super) fn held(replies: &mut Replies, token: &str) -> Result<Option<Duration>> {
+    let taken = replies.done()?;
+    let holder = replies.value()?;
+    let remaining = replies.remaining()?;
+    if taken || holder.is_some_and(|holder| holder == token.as_bytes()) {
+        return Ok(None);
+    }
+    Ok(Some(match remaining {
+        Some(Remaining::For(remaining)) => remaining,
+        Some(Remaining::Forever | Remaining::Unknown) => Duration::MAX,
+        None => Duration::ZERO,
+    }))
+}
+
+/// The reply to a caller, given who holds the lock and what is stored.
+pub(super) fn reply(held: Option<Duration>, found: Option<Found>) -> LockReply {
+    match held {
+        Some(remaining) => LockReply::Held { remaining },
+        None => LockReply::Acquired(found),
+    }
+}
+
+impl Locking for RedisBackend {
+    fn try_lock(
+        &self,
+        key: &str,
+        token: &str,
+        lease: Duration,
+        timeout: Duration,
+    ) -> Result<LockReply> {
+        let names = Names::of(key);
+        let take = take(&names, token, milliseconds("lock", lease)?);
+        let get = command::get(key);
+        let topology = self.topology();
+        if !topology.is_cluster() {
+            let batch = [take[0], take[1], take[2], get[0], get[1]];
+            let mut replies = self.run("lock", key, &batch, timeout)?;
+            let held = held(&mut replies, token)?;
+            return Ok(reply(held, replies.found(true)?));
+        }
+        // The key and its lock may be on different servers; the order of the two matters.
+        let request = Request::new("lock", &take, timeout);
+        let held = held(&mut topology.run(Some(&names.lock), &request)?, token)?;
+        if held.is_some() {
+            return Ok(reply(held, None));
+        }
+        let read = Request {
+            batch: &get,
+            ..request
+        };
+        let found = topology
+            .run(Some(key), &read)
+            .and_then(|mut replies| replies.found(true));
+        if found.is_err() {
+            // Nobody would know that the lock is ours.
+            let _ = topology.run(
+                Some(&names.lock),
+                &Request {
+                    batch: &[unlock(&names, token)],
+                    ..request
+                },
+            );
+        }
+        Ok(reply(None, found?))
+    }
+
+    fn renew(&self, key: &str, token: &str, lease: Duration, timeout: Duration) -> Result<bool> {
+        let names = Names::of(key);
+        let command = renew(&names, token, milliseconds("renew", lease)?);
+        self.run("renew", &names.lock, &[command], timeout)?.any()
+    }
+
+    fn unlock(&self, key: &str, token: &str, timeout: Duration) -> Result<bool> {
+        let names = Names::of(key);
+        self.run("unlock", &names.lock, &[unlock(&names, token)], timeout)?
+            .any()
+    }
+
+    fn set_and_unlock(
+        &self,
+        key: &str,
+        value: &[u8],
+        ttl: Option<Duration>,
+        token: &str,
+        timeout: Duration,
+    ) -> Result<()> {
+        let names = Names::of(key);
+        let life = ttl.map(|ttl| milliseconds("set", ttl)).transpose()?;
+        let batch = [command::set(key, value, life), unlock(&names, token)];
+        let topology = self.topology();
+        if !topology.is_cluster() {
+            let mut replies = self.run("set", key, &batch, timeout)?;
+            replies.done()?;
+            replies.any()?;
+            return Ok(());
+        }
+        let request = Request::new("set", &batch[..1], timeout);
+        let stored = topology
+            .run(Some(key), &request)
+            .and_then(|mut replies| replies.done());
+        // Released even if the value was not stored: those who wait must not wait in vain.
+        let unlocking = Request {
+            batch: &batch[1..],
+            ..request
+        };
+        let unlocked = topology
+            .run(Some(&names.lock), &unlocking)
+            .and_then(|mut replies| replies.any());
+        stored?;
+        unlocked?;
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! Redis and Valkey: one server, sentinel or cluster, over TCP, TLS or a Unix socket.
+//!
+//! Blocking calls use a small pool of connections per server on the calling thread. Asynchronous
+//! calls of one tokio runtime share one connection per server, on which they are pipelined.
+
+mod aio;
+mod cluster;
+mod command;
+mod config;
+mod connection;
+mod error;
+mod health;
+mod lock;
+mod node;
+mod pool;
+mod reply;
+mod sentinel;
+mod stream;
+mod tls;
+mod topology;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::command::{Command, Replies, milliseconds};
+pub use self::config::RedisConfig;
+use self::node::Request;
+use self::topology::Topology;
+use crate::backend::{AsyncBackend, Backend, Capabilities, Found, Health, Locking, Remaining};
+use crate::error::Result;
+use crate::process::PerProcess;
+
+/// What Redis itself takes as the longest key or value.
+const MAX_LENGTH: usize = 512 << 20;
+/// How many keys are deleted in one round trip.
+const DELETE_AT_ONCE: usize = 256;
+
+/// A [`Backend`] that keeps entries in Redis or Valkey.
+pub struct RedisBackend {
+    config: RedisConfig,
+    live: PerProcess<Arc<Live>>,
+}
+
+/// What is open, in one process.
+struct Live {
+    topology: Arc<Topology>,
+    hub: aio::pubsub::Hub,
+}
+
+impl RedisBackend {
+    /// A backend for these servers. Nothing is connected before the first call.
+    #[must_use]
+    pub fn new(config: RedisConfig) -> Self {
+        let live = PerProcess::new(Live::new(&config));
+        Self { config, live }
+    }
+
+    /// A backend for the servers of a URL, with the other settings at their defaults.
+    ///
+    /// # Errors
+    /// Those of [`RedisConfig::from_url`].
+    pub fn from_url(url: &str) -> Result<Self> {
+        RedisConfig::from_url(url).map(Self::new)
+    }
+
+    fn live(&self) -> &Arc<Live> {
+        self.live.get(|| Live::new(&self.config))
+    }
+
+    fn topology(&self) -> &Arc<Topology> {
+        &self.live().topology
+    }
+
+    /// Runs commands that all concern `key`.
+    fn run(
+        &self,
+        operation: &'static str,
+        key: &str,
+        batch: &[Command<'_>],
+        timeout: Duration,
+    ) -> Result<Replies> {
+        self.topology()
+            .run(Some(key), &Request::new(operation, batch, timeout))
+    }
+
+    async fn run_async(
+        &self,
+        operation: &'static str,
+        key: &str,
+        batch: &[Command<'_>],
+        timeout: Duration,
+    ) -> Result<Replies> {
+        let request = Request::new(operation, batch, timeout);
+        self.topology().run_async(Some(key), &request).await
+    }
+}
+
+impl Live {
+    fn new(config: &RedisConfig) -> Arc<Self> {
+        Arc::new(Self {
+            topology: Arc::new(Topology::new(config)),
+            hub: aio::pubsub::Hub::default(),
+        })
+    }
+}
+
+impl fmt::Debug for RedisBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RedisBackend").field(&self.config).finish()
+    }
+}
+
+impl Backend for RedisBackend {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            ttl: true,
+            lock: true,
+            max_ttl: None,
+            max_key: Some(MAX_LENGTH),
+            max_value: Some(MAX_LENGTH),
+        }
+    }
+
+    fn get(&self, key: &str, want_ttl: bool, timeout: Duration) -> Result<Option<Found>> {
+        let batch = command::get(key);
+        let batch = &batch[..1 + usize::from(want_ttl)];
+        self.run("get", key, batch, timeout)?.found(want_ttl)
+    }
+
+    fn set(&self, key: &str, value: &[u8], ttl: Option<Duration>, timeout: Duration) -> Result<()> {
+        let life = ttl.map(|ttl| milliseconds("set", ttl)).transpose()?;
+        self.run("set", key, &[command::set(key, value, life)], timeout)?
+            .done()?;
+        Ok(())
+    }
+
+    fn delete(&self, key: &str, timeout: Duration) -> Result<bool> {
+        self.run("delete", key, &[command::delete(key)], timeout)?
+            .any()
+    }
+
+    fn delete_many(&self, keys: &[&str], timeout: Duration) -> Result<u64> {
+        let topology = self.topology();
+        let at_once = if topology.is_cluster() {
+            1
+        } else {
+            DELETE_AT_ONCE
+        };
+        let whole = Request::new("delete", &[], timeout);
+        let mut removed = 0;
+        for keys in keys.chunks(at_once) {
+            let batch: Vec<Command<'_>> = keys.iter().map(|key| command::delete(key)).collect();
+            let mut replies = topology.run(
+                Some(keys[0]),
+                &Request {
+                    batch: &batch,
+                    ..whole
+                },
+            )?;
+            for _ in keys {
+                removed += u64::from(replies.any()?);
+            }
+        }
+        Ok(removed)
+    }
+
+    fn exists(&self, key: &str, timeout: Duration) -> Result<bool> {
+        self.run("exists", key, &[command::exists(key)], timeout)?
+            .any()
+    }
+
+    fn ttl(&self, key: &str, timeout: Duration) -> Result<Option<Remaining>> {
+        self.run("ttl", key, &[command::ttl(key)], timeout)?
+            .remaining()
+    }
+
+    fn expire(&self, key: &str, ttl: Duration, timeout: Duration) -> Result<bool> {
+        let batch = [command::expire(key, milliseconds("expire", ttl)?)];
+        self.run("expire", key, &batch, timeout)?.any()
+    }
+
+    fn health(&self, timeout: Duration) -> Result<Health> {
+        let batch = health::commands();
+        let request = Request::new("health", &batch, timeout);
+        health::read(&request, self.topology().run(None, &request)?)
+    }
+
+    fn lock(&self) -> Option<&dyn Locking> {
+        Some(self)
+    }
+
+    fn aio(&self) -> Option<&dyn AsyncBackend> {
+        Some(self)
+    }
+
+    fn after_fork(&self) {
+        self.live();
+    }
+}
