@@ -131,6 +131,7 @@ pub struct Fill {
     waiting_since: Option<Tick>,
     locked: bool,
     reachable: bool,
+    refreshing: bool,
 }
 
 /// Below this a shared-layer operation is not worth starting.
@@ -150,7 +151,22 @@ impl Fill {
             waiting_since: None,
             locked: false,
             reachable: policy.shared,
+            refreshing: false,
         }
+    }
+
+    /// Starts the refresh of an entry that is still served. The driver answers a read with a hit only
+    /// if another process has refreshed the entry already; when one is at it, this one leaves it be.
+    pub fn refresh(policy: FillPolicy) -> Self {
+        Self {
+            refreshing: true,
+            ..Self::new(policy)
+        }
+    }
+
+    /// Whether this is the refresh of an entry that is still served.
+    pub fn is_refresh(&self) -> bool {
+        self.refreshing
     }
 
     fn left(&self) -> Duration {
@@ -221,6 +237,7 @@ impl Fill {
                 self.locked = true;
                 At::Unlock
             }
+            LockAnswer::Held { .. } if self.refreshing => At::Finish,
             LockAnswer::Held { remaining } => self.wait_or_run(remaining, now),
             LockAnswer::Unavailable => self.give_up_on_shared(),
         };
@@ -387,6 +404,21 @@ mod tests {
         assert_eq!(fill.step(tick(1000)), Step::Run);
         fill.on_run(RunAnswer::Storable);
         assert_eq!(fill.step(tick(1001)), Step::Finish);
+    }
+
+    #[test]
+    fn a_refresh_is_left_to_the_process_that_is_at_it() {
+        let mut fill = Fill::refresh(policy());
+        fill.step(tick(0));
+        fill.on_read(ReadAnswer::Miss, tick(0));
+        fill.step(tick(0));
+        fill.on_lock(
+            LockAnswer::Held {
+                remaining: 2000 * MS,
+            },
+            tick(1),
+        );
+        assert_eq!(fill.step(tick(1)), Step::Finish);
     }
 
     #[test]

@@ -101,6 +101,31 @@ impl<V: Send + Sync, T> Function<V, T> {
         Some(Hit { entry, refresh })
     }
 
+    /// As [`lookup`](Self::lookup), without counting as a use of the entry.
+    pub fn peek(&self, key: &[u8], now: Tick) -> Option<Arc<Entry<V>>> {
+        let entry = self.l1.as_ref()?.peek(key)?;
+        (now < entry.expires && entry.generation == self.generation()).then_some(entry)
+    }
+
+    /// How many entries of this function L1 holds; looks at every entry of the namespace.
+    pub fn len(&self) -> usize {
+        let prefix = self.prefix;
+        let mut count = 0;
+        if let Some(l1) = &self.l1 {
+            let removed = l1.remove_where(|key, _| {
+                count += usize::from(key.starts_with(&prefix));
+                false
+            });
+            debug_assert!(removed.is_empty());
+        }
+        count
+    }
+
+    /// Whether L1 holds no entry of this function.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Joins or starts the flight for a key that missed.
     pub fn join(&self, key: &[u8], caller: Caller<'_>) -> Join<T> {
         self.flights

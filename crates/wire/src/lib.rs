@@ -7,5 +7,6 @@
 
 pub mod envelope;
 pub mod frame;
+pub mod generation;
 pub mod keys;
 pub mod msgpack;

@@ -97,6 +97,15 @@ impl KeyPrefix {
         Self { text, shortened }
     }
 
+    /// The key of the item that says which of the function's entries count; see
+    /// [`Generation`](crate::generation::Generation).
+    #[must_use]
+    pub fn generation_key(&self) -> String {
+        let mut key = String::from("ck:gen:");
+        push_hex(&mut key, &content_hash(self.text.as_bytes())[..16]);
+        key
+    }
+
     /// The key of a call with these arguments.
     ///
     /// `args_msgpack` is the canonical MessagePack of `[arguments, {name: argument}]`.

@@ -1,0 +1,325 @@
+//! One key's dealings with the shared layer, blocking or as a future.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use cachekit_backends::{Found, LockReply};
+use cachekit_wire::generation::Generation;
+
+use crate::{
+    lease::Lease,
+    park::{Stopped, block_on},
+    runtime,
+    store::{Store, Unavailable},
+};
+
+/// An entry of the shared layer: a key, and the store that holds it.
+#[derive(Clone)]
+pub struct Shared(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    key: String,
+    /// The key of the function's generation item.
+    generation_key: Arc<str>,
+    /// The lock holder's secret, made when a lock is first asked for.
+    token: OnceLock<String>,
+}
+
+/// What to ask of the shared layer. Each waits at most its timeout.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Read the entry, with its remaining life if asked.
+    Get {
+        /// Whether the remaining life is wanted.
+        want_ttl: bool,
+        /// The longest wait.
+        timeout: Duration,
+    },
+    /// Try to take the distributed lock.
+    Lock {
+        /// How long the lease lasts unless renewed.
+        lease: Duration,
+        /// The longest wait.
+        timeout: Duration,
+    },
+    /// Wait until the lock may be free.
+    AwaitRelease {
+        /// How often this call has waited before.
+        attempt: u32,
+        /// The longest wait.
+        at_most: Duration,
+    },
+    /// Store the entry.
+    Set {
+        /// The entry's bytes.
+        value: Bytes,
+        /// Its life; `None` is without end.
+        ttl: Option<Duration>,
+        /// Whether to release the lock in the same round trip.
+        unlock: bool,
+        /// The longest wait.
+        timeout: Duration,
+    },
+    /// Release the lock.
+    Unlock {
+        /// The longest wait.
+        timeout: Duration,
+    },
+}
+
+/// What came of a [`Request`].
+#[derive(Debug)]
+pub enum Reply {
+    /// To `Get`.
+    Got(Result<Got, Unavailable>),
+    /// To `Lock`: the lease renews itself until it is dropped.
+    Locked(Result<Locked, Unavailable>),
+    /// To `AwaitRelease`.
+    Released,
+    /// To `Set` and `Unlock`.
+    Done(Result<(), Unavailable>),
+}
+
+/// What a read brought.
+#[derive(Debug)]
+pub struct Got {
+    /// The entry.
+    pub found: Option<Found>,
+    /// Which of the function's entries count; `None` when the store would not say.
+    pub generation: Option<Generation>,
+}
+
+/// What an attempt to lock brought.
+#[derive(Debug)]
+pub enum Locked {
+    /// The lock is ours; with the entry if one was stored meanwhile.
+    Acquired(Lease, Option<Found>),
+    /// Somebody else holds it for at most this long.
+    Held(Duration),
+}
+
+impl Shared {
+    /// The entry under `key` in `store`.
+    pub fn new(store: Store, key: String, generation_key: Arc<str>) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            key,
+            generation_key,
+            token: OnceLock::new(),
+        }))
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The stored key.
+    pub fn key(&self) -> &str {
+        &self.0.key
+    }
+
+    fn token(&self) -> &str {
+        self.0.token.get_or_init(crate::lease::token)
+    }
+
+    fn locked(&self, reply: LockReply, lease: Duration) -> Locked {
+        match reply {
+            LockReply::Acquired(found) => {
+                let lease = Lease::keep(&self.0.store, &self.0.key, self.token(), lease);
+                Locked::Acquired(lease, found)
+            }
+            LockReply::Held { remaining } => Locked::Held(remaining),
+        }
+    }
+
+    fn get(&self, want_ttl: bool, timeout: Duration) -> Result<Got, Unavailable> {
+        let Inner {
+            store,
+            key,
+            generation_key,
+            ..
+        } = &*self.0;
+        let (found, item) = store.get_with(key, generation_key, want_ttl, timeout)?;
+        let generation = match item {
+            Some(item) => Generation::from_bytes(&item),
+            None => store
+                .add(generation_key, &fresh(false).to_bytes(), timeout)
+                .ok()
+                .and_then(|item| Generation::from_bytes(&item)),
+        };
+        Ok(Got { found, generation })
+    }
+
+    async fn get_async(&self, want_ttl: bool, timeout: Duration) -> Result<Got, Unavailable> {
+        let Inner {
+            store,
+            key,
+            generation_key,
+            ..
+        } = &*self.0;
+        let (found, item) = store
+            .get_with_async(key, generation_key, want_ttl, timeout)
+            .await?;
+        let generation = match item {
+            Some(item) => Generation::from_bytes(&item),
+            None => store
+                .add_async(generation_key, fresh(false).to_bytes().into(), timeout)
+                .await
+                .ok()
+                .and_then(|item| Generation::from_bytes(&item)),
+        };
+        Ok(Got { found, generation })
+    }
+
+    /// Does what `request` says on the calling thread. `pause` is called now and then during long
+    /// waits and ends them by returning false.
+    ///
+    /// # Errors
+    /// [`Stopped::Interrupted`] when `pause` said so.
+    pub fn perform(&self, request: Request, pause: impl FnMut() -> bool) -> Result<Reply, Stopped> {
+        Ok(match request {
+            Request::Get { want_ttl, timeout } => Reply::Got(self.get(want_ttl, timeout)),
+            Request::Lock { lease, timeout } => Reply::Locked(
+                self.0
+                    .store
+                    .try_lock(&self.0.key, self.token(), lease, timeout)
+                    .map(|reply| self.locked(reply, lease)),
+            ),
+            Request::AwaitRelease { attempt, at_most } => {
+                let this = self.clone();
+                let waiting = runtime::handle().spawn(async move {
+                    this.0.store.released(&this.0.key, attempt, at_most).await
+                });
+                let _cancel = AbortOnDrop(waiting.abort_handle());
+                // The future ends by itself at `at_most`; the slack is for a busy machine.
+                match block_on(waiting, at_most + SLACK, SIGNAL_CHECK, pause) {
+                    Ok(_) | Err(Stopped::TimedOut) => Reply::Released,
+                    Err(interrupted) => return Err(interrupted),
+                }
+            }
+            Request::Set {
+                value,
+                ttl,
+                unlock,
+                timeout,
+            } => {
+                let token = unlock.then(|| self.token());
+                Reply::Done(self.0.store.set(&self.0.key, &value, ttl, token, timeout))
+            }
+            Request::Unlock { timeout } => Reply::Done(
+                self.0
+                    .store
+                    .unlock(&self.0.key, self.token(), timeout)
+                    .map(drop),
+            ),
+        })
+    }
+
+    /// Does what `request` says as a future, to be polled inside the runtime.
+    pub async fn perform_async(&self, request: Request) -> Reply {
+        match request {
+            Request::Get { want_ttl, timeout } => {
+                Reply::Got(self.get_async(want_ttl, timeout).await)
+            }
+            Request::Lock { lease, timeout } => Reply::Locked(
+                self.0
+                    .store
+                    .try_lock_async(&self.0.key, self.token(), lease, timeout)
+                    .await
+                    .map(|reply| self.locked(reply, lease)),
+            ),
+            Request::AwaitRelease { attempt, at_most } => {
+                self.0.store.released(&self.0.key, attempt, at_most).await;
+                Reply::Released
+            }
+            Request::Set {
+                value,
+                ttl,
+                unlock,
+                timeout,
+            } => {
+                let token = unlock.then(|| self.token());
+                Reply::Done(
+                    self.0
+                        .store
+                        .set_async(&self.0.key, value, ttl, token, timeout)
+                        .await,
+                )
+            }
+            Request::Unlock { timeout } => Reply::Done(
+                self.0
+                    .store
+                    .unlock_async(&self.0.key, self.token(), timeout)
+                    .await
+                    .map(drop),
+            ),
+        }
+    }
+
+    /// Releases the lock without waiting for it: for callers that were cancelled.
+    pub fn unlock_behind(&self, timeout: Duration) {
+        let this = self.clone();
+        runtime::handle().spawn(async move {
+            // The lease ends by itself when this does not get through.
+            let _ = this
+                .0
+                .store
+                .unlock_async(&this.0.key, this.token(), timeout)
+                .await;
+        });
+    }
+}
+
+/// A generation that no entry has yet.
+fn fresh(cleared: bool) -> Generation {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the operating system has randomness");
+    Generation {
+        number: u64::from_ne_bytes(bytes),
+        cleared,
+    }
+}
+
+/// Makes every entry of a function a miss in every process that shares the store.
+///
+/// # Errors
+/// When the store did not confirm: the entries then live on.
+pub fn clear(store: &Store, generation_key: &str, timeout: Duration) -> Result<(), Unavailable> {
+    store.set(generation_key, &fresh(true).to_bytes(), None, None, timeout)
+}
+
+/// [`clear`] as a future, to be polled inside the runtime.
+///
+/// # Errors
+/// As [`clear`].
+pub async fn clear_async(
+    store: &Store,
+    generation_key: &str,
+    timeout: Duration,
+) -> Result<(), Unavailable> {
+    store
+        .set_async(
+            generation_key,
+            fresh(true).to_bytes().into(),
+            None,
+            None,
+            timeout,
+        )
+        .await
+}
+
+const SLACK: Duration = Duration::from_secs(1);
+const SIGNAL_CHECK: Duration = Duration::from_millis(50);
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
