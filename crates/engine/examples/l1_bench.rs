@@ -151,4 +151,32 @@ fn main() {
         "insert, full                  {:6.1} ns",
         fill(&full, 2 * ENTRIES, 10 * ENTRIES)
     );
+
+    for (threads, shards) in [(1, 1), (8, 1), (1, 16), (8, 16)] {
+        let rate = hits_per_second(threads, shards);
+        println!(
+            "{threads} threads, {shards:2} shards         {:6.1} M hits/s",
+            rate / 1e6
+        );
+    }
+}
+
+/// All threads together, each over its own sequence of 100 k keys.
+fn hits_per_second(threads: u64, shards: usize) -> f64 {
+    const HITS: u64 = 2_000_000;
+    let l1 = L1::new(1 << 30, shards);
+    fill(&l1, 0, 100_000);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let l1 = &l1;
+            scope.spawn(move || {
+                for number in 0..HITS / threads {
+                    let spread = (number + thread).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                    black_box(l1.get(&key(spread % 100_000)));
+                }
+            });
+        }
+    });
+    HITS as f64 / start.elapsed().as_secs_f64()
 }

@@ -180,6 +180,13 @@ pub enum Permission<B: Deref<Target = Breaker> = Arc<Breaker>> {
     Refused,
 }
 
+impl<B: Deref<Target = Breaker>> Permission<B> {
+    /// Whether the backend may be asked.
+    pub const fn is_granted(&self) -> bool {
+        matches!(self, Self::Granted(_))
+    }
+}
+
 /// The right to ask the backend once.
 ///
 /// Dropped without a verdict (the operation was cancelled) it gives its place back and counts as
