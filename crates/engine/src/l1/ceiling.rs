@@ -34,7 +34,7 @@ pub(super) trait Member: Send + Sync {
 }
 
 impl Ceiling {
-    /// A ceiling of `limit` bytes.
+    /// A ceiling of `limit` bytes; `u64::MAX` = no limit.
     #[must_use]
     pub fn new(limit: u64) -> Self {
         Self {

@@ -345,6 +345,24 @@ fn a_late_l1_gets_its_share_of_the_ceiling() {
     assert_eq!(ceiling.used(), early.weight());
 }
 
+#[test]
+fn a_ceiling_may_come_and_go() {
+    let ceiling = Arc::new(Ceiling::new(u64::MAX));
+    let each = weight_of::<u64>(0, 1000);
+    let l1 = L1::with_ceiling(each * 100 + 31, 1, Arc::clone(&ceiling));
+    let fill = |from: u64| {
+        for number in from..from + 500 {
+            drop(l1.insert(&number.to_be_bytes()[..], entry(number, 1000)));
+        }
+        l1.len()
+    };
+    assert_eq!(fill(0), 100);
+    ceiling.set_limit(each * 10 + 31);
+    assert_eq!(fill(1000), 10);
+    ceiling.set_limit(u64::MAX);
+    assert_eq!(fill(2000), 100);
+}
+
 /// Numbers from 0 with a Zipf distribution of exponent 0.9, interrupted by scans of new keys.
 fn trace(length: usize) -> Vec<u64> {
     let mut sum = 0.0;
