@@ -84,6 +84,21 @@ pub(super) fn get(key: &str) -> [Command<'_>; 2] {
     [Command::new("GET").arg(key), Command::new("PTTL").arg(key)]
 }
 
+/// Two reads in one pipeline: GET (and PTTL) of one key, GET of another.
+pub(super) fn get_with<'a>(key: &'a str, beside: &'a str, want_ttl: bool) -> Vec<Command<'a>> {
+    let mut batch = get(key)[..1 + usize::from(want_ttl)].to_vec();
+    batch.push(Command::new("GET").arg(beside));
+    batch
+}
+
+/// SET unless there is an entry, then GET of what is there.
+pub(super) fn add<'a>(key: &'a str, value: &'a [u8]) -> [Command<'a>; 2] {
+    [
+        Command::new("SET").arg(key).arg(value).arg("NX"),
+        Command::new("GET").arg(key),
+    ]
+}
+
 /// SET, with a life in milliseconds or for ever.
 pub(super) fn set<'a>(key: &'a str, value: &'a [u8], life: Option<u64>) -> Command<'a> {
     let command = Command::new("SET").arg(key).arg(value);
@@ -209,6 +224,23 @@ impl Replies {
             Remaining::Unknown
         };
         Ok(value.map(|value| Found { value, remaining }))
+    }
+
+    /// The answers to [`get_with`].
+    pub(super) fn found_with(
+        &mut self,
+        with_ttl: bool,
+    ) -> Result<(Option<Found>, Option<bytes::Bytes>)> {
+        Ok((self.found(with_ttl)?, self.value()?))
+    }
+
+    /// The answers to [`add`]: what is there now. `value` is what was to be added.
+    pub(super) fn added(&mut self, value: &[u8]) -> Result<bytes::Bytes> {
+        self.done()?;
+        // Nothing: it was deleted between the two commands. What was added counts then.
+        Ok(self
+            .value()?
+            .unwrap_or_else(|| bytes::Bytes::copy_from_slice(value)))
     }
 
     fn unexpected(&self, reply: &Reply) -> BackendError {

@@ -21,7 +21,9 @@ mod topology;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 
 use self::command::{Command, Replies, milliseconds};
 pub use self::config::RedisConfig;
@@ -130,6 +132,32 @@ impl Backend for RedisBackend {
         let batch = command::get(key);
         let batch = &batch[..1 + usize::from(want_ttl)];
         self.run("get", key, batch, timeout)?.found(want_ttl)
+    }
+
+    fn get_with(
+        &self,
+        key: &str,
+        beside: &str,
+        want_ttl: bool,
+        timeout: Duration,
+    ) -> Result<(Option<Found>, Option<Bytes>)> {
+        if self.topology().is_cluster() {
+            // The two keys may be on different servers.
+            let started = Instant::now();
+            let found = self.get(key, want_ttl, timeout)?;
+            let left = timeout.saturating_sub(started.elapsed());
+            return Ok((
+                found,
+                self.get(beside, false, left)?.map(|found| found.value),
+            ));
+        }
+        let batch = command::get_with(key, beside, want_ttl);
+        self.run("get", key, &batch, timeout)?.found_with(want_ttl)
+    }
+
+    fn add(&self, key: &str, value: &[u8], timeout: Duration) -> Result<Bytes> {
+        self.run("add", key, &command::add(key, value), timeout)?
+            .added(value)
     }
 
     fn set(&self, key: &str, value: &[u8], ttl: Option<Duration>, timeout: Duration) -> Result<()> {

@@ -5,8 +5,10 @@ pub(super) mod pubsub;
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::future::{BoxFuture, try_join, try_join_all};
 
 pub(super) use self::link::{Link, call};
 use super::command::{self, milliseconds};
@@ -29,6 +31,45 @@ impl AsyncBackend for RedisBackend {
             self.run_async("get", key, batch, timeout)
                 .await?
                 .found(want_ttl)
+        }
+        .boxed()
+    }
+
+    fn get_with<'a>(
+        &'a self,
+        key: &'a str,
+        beside: &'a str,
+        want_ttl: bool,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<(Option<Found>, Option<Bytes>)>> {
+        async move {
+            if self.topology().is_cluster() {
+                // The two keys may be on different servers; both reads are under way at once.
+                let (found, item) = try_join(
+                    AsyncBackend::get(self, key, want_ttl, timeout),
+                    AsyncBackend::get(self, beside, false, timeout),
+                )
+                .await?;
+                return Ok((found, item.map(|found| found.value)));
+            }
+            let batch = command::get_with(key, beside, want_ttl);
+            self.run_async("get", key, &batch, timeout)
+                .await?
+                .found_with(want_ttl)
+        }
+        .boxed()
+    }
+
+    fn add<'a>(
+        &'a self,
+        key: &'a str,
+        value: &'a [u8],
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Bytes>> {
+        async move {
+            self.run_async("add", key, &command::add(key, value), timeout)
+                .await?
+                .added(value)
         }
         .boxed()
     }
