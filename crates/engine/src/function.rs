@@ -110,15 +110,9 @@ impl<V: Send + Sync, T> Function<V, T> {
     /// How many entries of this function L1 holds; looks at every entry of the namespace.
     pub fn len(&self) -> usize {
         let prefix = self.prefix;
-        let mut count = 0;
-        if let Some(l1) = &self.l1 {
-            let removed = l1.remove_where(|key, _| {
-                count += usize::from(key.starts_with(&prefix));
-                false
-            });
-            debug_assert!(removed.is_empty());
-        }
-        count
+        self.l1
+            .as_ref()
+            .map_or(0, |l1| l1.count_where(|key, _| key.starts_with(&prefix)))
     }
 
     /// Whether L1 holds no entry of this function.
@@ -145,11 +139,11 @@ impl<V: Send + Sync, T> Function<V, T> {
     }
 
     /// Puts an entry under the leader's key into L1, unless an invalidation came first.
-    pub fn keep(&self, leader: &Leader<T>, entry: Entry<V>) -> Displaced<V> {
+    pub fn keep(&self, leader: &Leader<T>, entry: Arc<Entry<V>>) -> Displaced<V> {
         let Some(l1) = self.l1.as_ref().filter(|_| self.may_keep(leader)) else {
             return Displaced::default();
         };
-        let evicted = l1.insert(leader.key(), Arc::new(entry));
+        let evicted = l1.insert(leader.key(), entry);
         // An invalidation that came between has looked before the entry was there.
         let taken_back = if self.may_keep(leader) {
             None

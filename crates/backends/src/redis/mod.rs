@@ -144,11 +144,11 @@ impl Backend for RedisBackend {
         if self.topology().is_cluster() {
             // The two keys may be on different servers.
             let started = Instant::now();
-            let found = self.get(key, want_ttl, timeout)?;
+            let found = Backend::get(self, key, want_ttl, timeout)?;
             let left = timeout.saturating_sub(started.elapsed());
             return Ok((
                 found,
-                self.get(beside, false, left)?.map(|found| found.value),
+                Backend::get(self, beside, false, left)?.map(|found| found.value),
             ));
         }
         let batch = command::get_with(key, beside, want_ttl);
