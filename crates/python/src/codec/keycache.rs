@@ -1,0 +1,93 @@
+//! Recently decoded mapping keys, so that equal keys share one string with its hash computed.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::gil::GilCell;
+use super::layout;
+
+/// A power of two; at most 64 bytes of text each.
+const SLOTS: usize = 1024;
+/// Longer keys are rarely repeated.
+const MAX_LEN: usize = 64;
+
+/// Strings by the hash of their text; a newer one replaces the older in its slot.
+struct Slots([*mut ffi::PyObject; SLOTS]);
+
+// SAFETY: the pointers are only followed with the GIL held.
+unsafe impl Send for Slots {}
+
+static CACHE: GilCell<Slots> = GilCell::new(Slots([std::ptr::null_mut(); SLOTS]));
+
+/// A string object for a mapping's key, or null with an exception set. The reference is the caller's.
+#[inline]
+pub(super) fn key(py: Python<'_>, text: &str) -> *mut ffi::PyObject {
+    let bytes = text.as_bytes();
+    if bytes.len() > MAX_LEN || bytes.len() < 2 {
+        // SAFETY: the GIL is held.
+        return unsafe { layout::new_str(text) };
+    }
+    let slot = slot(bytes);
+    let found = CACHE.with(py, |slots| {
+        let cached = slots.0[slot];
+        // SAFETY: a slot is null or holds a reference to a compact ASCII string.
+        unsafe {
+            let hit = !cached.is_null()
+                && matches!(layout::text(cached), layout::Text::Utf8(t) if t == bytes);
+            if hit {
+                ffi::Py_INCREF(cached);
+                cached
+            } else {
+                std::ptr::null_mut()
+            }
+        }
+    });
+    if found.is_null() {
+        insert(py, slot, text)
+    } else {
+        found
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn insert(py: Python<'_>, slot: usize, text: &str) -> *mut ffi::PyObject {
+    // SAFETY: the GIL is held; `made` is a string of our own, so hashing it runs no Python code and
+    // stores the hash in it. What leaves the slot is a string too, whose destructor runs none either.
+    unsafe {
+        let made = layout::new_str(text);
+        if made.is_null() || !text.is_ascii() {
+            return made;
+        }
+        ffi::PyObject_Hash(made);
+        ffi::Py_INCREF(made);
+        let old = CACHE.with(py, |slots| std::mem::replace(&mut slots.0[slot], made));
+        ffi::Py_XDECREF(old);
+        made
+    }
+}
+
+/// Eight bytes at a time; quality matters little, as a collision only costs a replacement.
+#[inline(always)]
+fn slot(bytes: &[u8]) -> usize {
+    const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = bytes.len() as u64;
+    let mut rest = bytes;
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
+        hash = (hash ^ u64::from_le_bytes(*word))
+            .wrapping_mul(MIX)
+            .rotate_left(29);
+        rest = after;
+    }
+    // The last up to seven bytes, each read once.
+    let mut tail = 0;
+    if let Some((word, after)) = rest.split_first_chunk::<4>() {
+        tail = u64::from(u32::from_le_bytes(*word));
+        rest = after;
+    }
+    for &byte in rest {
+        tail = tail << 8 | u64::from(byte);
+    }
+    hash = (hash ^ tail).wrapping_mul(MIX);
+    (hash >> (64 - SLOTS.trailing_zeros())) as usize
+}

@@ -1,0 +1,43 @@
+//! Conversion between Python objects and the protocol's MessagePack, and what L1 does with objects.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`args`], [`normal`] | the bytes of a call's arguments |
+//! | [`encode`], [`decode`] | values of the std serializer |
+//! | [`clone`] | values that L1 hands out, isolated from each other |
+//! | [`weigh`] | how much memory a value holds |
+//!
+//! Everything here runs with the GIL held and holds no lock while Python code may run.
+
+mod args;
+mod arrays;
+mod classes;
+mod clone;
+mod decode;
+mod encode;
+mod frames;
+mod gil;
+mod identity;
+mod keybuf;
+mod keycache;
+mod layout;
+mod normal;
+mod refusal;
+mod remedies;
+mod sentinel;
+mod temporal;
+pub(crate) mod testing;
+mod weigh;
+
+pub(crate) use args::{ArgPolicy, Parameters, Scope, encode_args};
+pub(crate) use clone::{Held, hand_out, hold};
+pub(crate) use decode::{DecodeError, decode_value};
+pub(crate) use encode::encode_value;
+pub(crate) use keybuf::KeyBuf;
+pub(crate) use refusal::{Unencodable, Unkeyable};
+pub(crate) use weigh::weigh;
+
+/// Checks, when the module is imported, that this interpreter lays objects out as the codec reads them.
+pub(crate) fn check(py: pyo3::Python<'_>) -> pyo3::PyResult<()> {
+    layout::check(py)
+}
