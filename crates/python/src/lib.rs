@@ -1,1 +1,89 @@
 //! The native half of the Python package: conversion, call path, asyncio bridge.
+
+mod async_call;
+mod backend;
+mod bridge;
+mod clock;
+mod codec;
+mod core;
+mod coroutine;
+mod filling;
+mod log;
+mod namespace;
+mod object;
+mod operations;
+mod options;
+mod sync_call;
+mod testing;
+mod value;
+
+use pyo3::{intern, prelude::*};
+
+/// The Python face's `ConfigurationError`.
+fn configuration_error(py: Python<'_>, message: &str) -> PyErr {
+    let made = py
+        .import(intern!(py, "cachekit.config.validation"))
+        .and_then(|module| module.getattr(intern!(py, "ConfigurationError")))
+        .and_then(|class| class.call1((message,)));
+    made.map_or_else(|error| error, PyErr::from_value)
+}
+
+#[pymodule(gil_used = true)]
+mod _native {
+    use std::sync::atomic::Ordering;
+
+    use pyo3::{prelude::*, types::PyDict};
+
+    #[pymodule_export]
+    use super::async_call::AsyncCall;
+    #[pymodule_export]
+    use super::backend::NativeBackend;
+    #[pymodule_export]
+    use super::bridge::LoopBridge;
+    #[pymodule_export]
+    use super::core::Core;
+    use super::{namespace, object, testing};
+
+    /// Makes the cached function around `func`.
+    #[pyfunction]
+    fn cached<'py>(
+        py: Python<'py>,
+        func: Py<PyAny>,
+        options: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        object::cached(py, Py::new(py, Core::create(func, options)?)?)
+    }
+
+    /// Turns caching off or on in this process.
+    #[pyfunction]
+    fn set_disabled(off: bool) {
+        object::DISABLED.store(off, Ordering::Relaxed);
+    }
+
+    /// Limits the L1s of this process together.
+    #[pyfunction]
+    fn set_l1_ceiling(bytes: u64) {
+        namespace::set_ceiling(bytes);
+    }
+
+    /// Forgets in a forked child what belongs to the parent's threads.
+    #[pyfunction]
+    fn after_fork(py: Python<'_>) {
+        namespace::after_fork();
+        object::after_fork(py);
+    }
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py = module.py();
+        super::codec::check(py)?;
+        module.add("CachedFunction", object::cached_type(py)?)?;
+        module.add("CachedCoroutine", super::coroutine::coroutine_type(py)?)?;
+        testing::register(module)?;
+        let hook = PyDict::new(py);
+        hook.set_item("after_in_child", module.getattr("after_fork")?)?;
+        py.import("os")?
+            .call_method("register_at_fork", (), Some(&hook))?;
+        Ok(())
+    }
+}

@@ -74,18 +74,122 @@ unsafe fn is_named_tuple(py: Python<'_>, class: *mut ffi::PyTypeObject) -> bool 
     }
 }
 
+/// Where containers are within containers, so that a copy does not look for them.
+///
+/// For each container, from the outermost on: how many of its elements are containers, and for each of
+/// these its place (in a list its index, in a dict where `PyDict_Next` finds it) and its own plan.
+pub(super) fn plan(object: Object) -> Box<[u32]> {
+    let mut plan = Vec::new();
+    // SAFETY: called with a template of dicts and lists that is complete and alive.
+    unsafe { plan_into(object, &mut plan) };
+    plan.into_boxed_slice()
+}
+
+unsafe fn plan_into(object: Object, plan: &mut Vec<u32>) {
+    let count = plan.len();
+    plan.push(0);
+    let mut add = |place: ffi::Py_ssize_t, element: Object| {
+        // SAFETY: the element is alive.
+        if unsafe { is_nested(element) } {
+            plan[count] += 1;
+            plan.push(u32::try_from(place).expect("`hold` takes no container that large apart"));
+            // SAFETY: as above.
+            unsafe { plan_into(element, plan) };
+        }
+    };
+    // SAFETY: the caller's promise.
+    unsafe {
+        if ffi::Py_TYPE(object) == &raw mut ffi::PyList_Type {
+            for index in 0..ffi::PyList_GET_SIZE(object) {
+                add(index, ffi::PyList_GET_ITEM(object, index));
+            }
+            return;
+        }
+        let (mut place, mut next) = (0, 0);
+        let mut value = std::ptr::null_mut();
+        while ffi::PyDict_Next(object, &raw mut next, std::ptr::null_mut(), &raw mut value) != 0 {
+            add(place, value);
+            place = next;
+        }
+    }
+}
+
 /// Copies dicts and lists within each other. Gives a new reference, or null with an exception set.
 ///
 /// # Safety
-/// `object` is a live dict or list whose elements are such, or objects without references; nobody
-/// changes them.
-pub(super) unsafe fn nested(object: Object) -> Object {
+/// `object` is a live dict or list whose elements are such, or objects without references, and which
+/// nobody changes; `plan` is what [`plan`] gave for it.
+pub(super) unsafe fn nested(object: Object, plan: &[u32]) -> Object {
     // SAFETY: the caller's promise.
-    unsafe {
-        if ffi::Py_TYPE(object) == &raw mut ffi::PyDict_Type {
-            nested_dict(object)
-        } else {
-            nested_list(object)
+    unsafe { Planned { plan: plan.iter() }.copy(object) }
+}
+
+struct Planned<'a> {
+    plan: std::slice::Iter<'a, u32>,
+}
+
+impl Planned<'_> {
+    #[inline(always)]
+    fn next(&mut self) -> u32 {
+        *self
+            .plan
+            .next()
+            .expect("a plan has a count and places for every container of its template")
+    }
+
+    unsafe fn copy(&mut self, template: Object) -> Object {
+        // SAFETY: as for `nested`.
+        unsafe {
+            if ffi::Py_TYPE(template) == &raw mut ffi::PyDict_Type {
+                self.dict(template)
+            } else {
+                self.list(template)
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dict(&mut self, template: Object) -> Object {
+        // SAFETY: as for `nested`. Setting a key that the dict has, to which the very object leads,
+        // changes the value alone.
+        unsafe {
+            let copy = ffi::PyDict_Copy(template);
+            if copy.is_null() {
+                return copy;
+            }
+            for _ in 0..self.next() {
+                let mut place = self.next() as ffi::Py_ssize_t;
+                let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
+                ffi::PyDict_Next(template, &raw mut place, &raw mut key, &raw mut value);
+                if !replace_value(copy, key, self.copy(value)) {
+                    return std::ptr::null_mut();
+                }
+            }
+            copy
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn list(&mut self, template: Object) -> Object {
+        // SAFETY: as for `nested`. The copy has the template's elements until they are replaced, and so
+        // is whole at any time; it owns a reference to each, which is released when that one is replaced.
+        unsafe {
+            let copy = ffi::PyList_GetSlice(template, 0, ffi::PyList_GET_SIZE(template));
+            if copy.is_null() {
+                return copy;
+            }
+            for _ in 0..self.next() {
+                let index = self.next() as ffi::Py_ssize_t;
+                let item = ffi::PyList_GET_ITEM(template, index);
+                let inner = self.copy(item);
+                if inner.is_null() {
+                    ffi::Py_DECREF(copy);
+                    return inner;
+                }
+                ffi::PyList_SET_ITEM(copy, index, inner);
+                ffi::Py_DECREF(item);
+            }
+            copy
         }
     }
 }
@@ -99,25 +203,6 @@ unsafe fn is_nested(object: Object) -> bool {
     class == &raw mut ffi::PyDict_Type || class == &raw mut ffi::PyList_Type
 }
 
-unsafe fn nested_dict(template: Object) -> Object {
-    // SAFETY: as for `nested`. Setting a key that the dict has, to which the very object leads, changes
-    // the value alone.
-    unsafe {
-        let copy = ffi::PyDict_Copy(template);
-        if copy.is_null() {
-            return copy;
-        }
-        let mut position = 0;
-        let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
-        while ffi::PyDict_Next(template, &raw mut position, &raw mut key, &raw mut value) != 0 {
-            if is_nested(value) && !replace_value(copy, key, nested(value)) {
-                return std::ptr::null_mut();
-            }
-        }
-        copy
-    }
-}
-
 /// Sets `key` to the new reference `value`. On failure `dict` and `value` are released.
 unsafe fn replace_value(dict: Object, key: Object, value: Object) -> bool {
     // SAFETY: the dict is ours; `value` is a new reference or null with an exception set.
@@ -128,31 +213,6 @@ unsafe fn replace_value(dict: Object, key: Object, value: Object) -> bool {
             ffi::Py_DECREF(dict);
         }
         done
-    }
-}
-
-unsafe fn nested_list(template: Object) -> Object {
-    // SAFETY: as for `nested`. The copy has the template's elements until they are replaced, and so is
-    // whole at any time; it owns a reference to each, which is released when that one is replaced.
-    unsafe {
-        let len = ffi::PyList_GET_SIZE(template);
-        let copy = ffi::PyList_GetSlice(template, 0, len);
-        if copy.is_null() {
-            return copy;
-        }
-        for index in 0..len {
-            let item = ffi::PyList_GET_ITEM(template, index);
-            if is_nested(item) {
-                let inner = nested(item);
-                if inner.is_null() {
-                    ffi::Py_DECREF(copy);
-                    return inner;
-                }
-                ffi::PyList_SET_ITEM(copy, index, inner);
-                ffi::Py_DECREF(item);
-            }
-        }
-        copy
     }
 }
 
@@ -229,7 +289,7 @@ impl Copier<'_> {
     }
 
     unsafe fn dict(&mut self, template: Object) -> Object {
-        // SAFETY: as for `nested_dict`.
+        // SAFETY: as for `Planned::dict`.
         unsafe {
             let copy = self.remember(template, ffi::PyDict_Copy(template));
             if copy.is_null() {
@@ -258,7 +318,7 @@ impl Copier<'_> {
     }
 
     unsafe fn list(&mut self, template: Object) -> Object {
-        // SAFETY: as for `nested_list`.
+        // SAFETY: as for `Planned::list`.
         unsafe {
             let len = ffi::PyList_GET_SIZE(template);
             let copy = self.remember(template, ffi::PyList_GetSlice(template, 0, len));

@@ -32,14 +32,14 @@ pub(crate) struct Template {
 }
 
 /// How a template is copied.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 enum Shape {
     /// A dict without containers.
     FlatDict,
     /// A list without containers.
     FlatList,
-    /// Dicts and lists within each other, and objects without references.
-    Nested,
+    /// Dicts and lists within each other, and objects without references. The plan tells their places.
+    Nested(Box<[u32]>),
     /// Any containers, each in one place.
     Mixed,
     /// Containers that are in several places, or within themselves.
@@ -99,12 +99,12 @@ pub(crate) fn hand_out(held: &Held, py: Python<'_>) -> PyResult<Py<PyAny>> {
             let object = template.object.as_ptr();
             // SAFETY: the template is alive, and of the shape that was found when it was made.
             unsafe {
-                let copy = match template.shape {
+                let copy = match &template.shape {
                     Shape::FlatDict => ffi::PyDict_Copy(object),
                     Shape::FlatList => {
                         ffi::PyList_GetSlice(object, 0, ffi::PyList_GET_SIZE(object))
                     }
-                    Shape::Nested => copy::nested(object),
+                    Shape::Nested(plan) => copy::nested(object, plan),
                     Shape::Mixed => copy::mixed(py, object),
                     Shape::Aliased => copy::aliased(py, object),
                 };

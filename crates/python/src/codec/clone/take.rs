@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use super::super::classes::{self, Kind};
 use super::super::temporal::{self, Temporal, Zone};
-use super::copy::{Other, call_copy, new_tuple, other};
+use super::copy::{Other, call_copy, new_tuple, other, plan};
 use super::{Held, Shape, Template};
 
 /// Values deeper than this are not taken apart.
@@ -61,7 +61,7 @@ impl<'py> Taker<'py> {
         } else if self.mixed {
             Shape::Mixed
         } else if self.made.len() > 1 {
-            Shape::Nested
+            Shape::Nested(plan(template.as_ptr()))
         } else if template.is_exact_instance_of::<PyDict>() {
             Shape::FlatDict
         } else {

@@ -1,0 +1,273 @@
+//! The asyncio driver's native half: one awaited call that L1 could not answer.
+//!
+//! The Python half (`cachekit/_drive.py`) awaits and calls the function; every decision and every
+//! byte is here or below.
+
+use std::{sync::Arc, time::Duration};
+
+use cachekit::shared::{Locked, Reply, Shared};
+use cachekit_engine::{fill::Fill, flight::Join, time::Clock};
+use parking_lot::Mutex;
+use pyo3::{
+    exceptions::PyRuntimeError,
+    intern,
+    prelude::*,
+    types::{PyDict, PyTuple},
+};
+
+use crate::{
+    backend::Resolved,
+    bridge::LoopBridge,
+    clock::CLOCK,
+    codec::Scope,
+    core::{Core, caller, leading, leading_var, now},
+    filling::{Filling, Next},
+    sync_call::{deliver, report},
+    value::{Delivered, hand_out},
+};
+
+/// One awaited call.
+#[pyclass(module = "cachekit._native")]
+pub(crate) struct AsyncCall {
+    #[pyo3(get)]
+    func: Py<PyAny>,
+    #[pyo3(get)]
+    args: Py<PyTuple>,
+    #[pyo3(get)]
+    kwargs: Option<Py<PyDict>>,
+    core: Py<Core>,
+    key: Box<[u8]>,
+    scope: Scope,
+    /// Whether this is the refresh of an entry that is still served.
+    refresh: bool,
+    resolved: Option<Resolved>,
+    filling: Option<Filling>,
+    landed: Landed,
+    asked: Option<Arc<Mutex<Asked>>>,
+}
+
+/// What a flight that is waited for brought, once it has: `None` inside if it was abandoned.
+type Landed = Arc<Mutex<Option<Option<Arc<Delivered>>>>>;
+
+/// A request under way, as both threads see it.
+enum Asked {
+    Waiting,
+    Answered(Reply),
+    /// Nobody will take the reply: a lock that was acquired must be released.
+    Orphaned,
+}
+
+/// What `join` tells the Python half; the numbers are its constants.
+const HIT: u8 = 0;
+const WAIT: u8 = 1;
+const ALONE: u8 = 2;
+const LEAD: u8 = 3;
+const AGAIN: u8 = 4;
+
+impl AsyncCall {
+    pub(crate) fn create(
+        py: Python<'_>,
+        core: Py<Core>,
+        key: &[u8],
+        scope: Scope,
+        args: Py<PyTuple>,
+        kwargs: Option<Py<PyDict>>,
+        refresh: bool,
+    ) -> Self {
+        let func = core.get().func.clone_ref(py);
+        Self {
+            func,
+            args,
+            kwargs,
+            core,
+            key: key.into(),
+            scope,
+            refresh,
+            resolved: None,
+            filling: None,
+            landed: Landed::default(),
+            asked: None,
+        }
+    }
+
+    fn filling(&mut self) -> PyResult<&mut Filling> {
+        self.filling
+            .as_mut()
+            .ok_or_else(|| PyRuntimeError::new_err("this call leads no flight"))
+    }
+}
+
+#[pymethods]
+impl AsyncCall {
+    /// Joins or starts the flight: HIT, WAIT (a future is to be awaited), ALONE or LEAD.
+    fn join(&mut self, py: Python<'_>) -> PyResult<(u8, Option<Py<PyAny>>)> {
+        let core = self.core.clone_ref(py);
+        let core = core.get();
+        if self.resolved.is_none() {
+            let resolved = core.resolve(py)?;
+            core.warn_if_local(py, &resolved, self.scope);
+            self.resolved = Some(resolved);
+        }
+        let resolved = self.resolved.as_ref().expect("set just before");
+        let leading = leading(py)?;
+        match core.function.join(&self.key, caller(false, &leading)) {
+            Join::Lead(leader) => {
+                let hit = core.function.lookup(&self.key, CLOCK.coarse());
+                if let Some(hit) = hit.filter(|_| !self.refresh) {
+                    core.function.stats.l1_hit(now());
+                    let value = hand_out(py, &hit.entry.value, core.options.copy)?;
+                    leader.land(Delivered::Value(Arc::clone(&hit.entry)));
+                    if hit.refresh {
+                        hit.entry.end_refresh();
+                    }
+                    return Ok((HIT, Some(value)));
+                }
+                let store = core.shared_store(resolved, self.scope);
+                let shared = store.map(|store| core.shared(resolved, store, &self.key));
+                let policy = core.fill_policy(store, resolved.budget);
+                let fill = if self.refresh {
+                    Fill::refresh(policy)
+                } else {
+                    Fill::new(policy)
+                };
+                let resolved = resolved.clone();
+                self.filling = Some(Filling::new(
+                    self.core.clone_ref(py),
+                    leader,
+                    fill,
+                    shared,
+                    resolved,
+                ));
+                Ok((LEAD, None))
+            }
+            Join::Wait(waiter) => {
+                let patience = core.options.lock_wait;
+                self.landed = Landed::default();
+                let slot = Arc::clone(&self.landed);
+                let operation = async move {
+                    let landed = tokio::time::timeout(patience, waiter).await;
+                    // Out of patience: as if the result could not be shared.
+                    let landed = landed.unwrap_or_else(|_| Some(Arc::new(Delivered::Unshareable)));
+                    *slot.lock() = Some(landed);
+                };
+                let future = LoopBridge::current(py)?.get().submit(py, operation)?;
+                Ok((WAIT, Some(future)))
+            }
+            Join::Alone => {
+                core.function.stats.miss(now());
+                Ok((ALONE, None))
+            }
+        }
+    }
+
+    /// What the flight that was waited for brought: HIT with the value, ALONE, or AGAIN to join anew.
+    fn landed(&mut self, py: Python<'_>) -> PyResult<(u8, Option<Py<PyAny>>)> {
+        let Some(landed) = self.landed.lock().take() else {
+            return Err(PyRuntimeError::new_err("the flight has not landed"));
+        };
+        let Some(delivered) = landed else {
+            return Ok((AGAIN, None));
+        };
+        let core = self.core.get();
+        match deliver(py, core, &delivered)? {
+            Some(value) => Ok((HIT, Some(value))),
+            None => {
+                core.function.stats.miss(now());
+                Ok((ALONE, None))
+            }
+        }
+    }
+
+    /// Goes one step on: a future to await and then step again, `False` to run the function, `True`
+    /// to finish.
+    fn step(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if let Some(asked) = self.asked.take() {
+            match std::mem::replace(&mut *asked.lock(), Asked::Orphaned) {
+                Asked::Answered(reply) => self.filling()?.reply(py, reply),
+                _ => return Err(PyRuntimeError::new_err("the reply is not here yet")),
+            }
+        }
+        let filling = self.filling()?;
+        let request = match filling.next() {
+            Next::Ask(request) => request,
+            Next::Run => return Ok(false.into_pyobject(py)?.to_owned().into_any().unbind()),
+            Next::Finish => return Ok(true.into_pyobject(py)?.to_owned().into_any().unbind()),
+        };
+        let shared = filling
+            .shared()
+            .expect("only fills with a shared layer ask it")
+            .clone();
+        let asked = Arc::new(Mutex::new(Asked::Waiting));
+        let theirs = Arc::clone(&asked);
+        let operation = async move {
+            let reply = shared.perform_async(request).await;
+            let mut asked = theirs.lock();
+            match *asked {
+                Asked::Orphaned => release_orphan(&shared, &reply),
+                _ => *asked = Asked::Answered(reply),
+            }
+        };
+        let future = LoopBridge::current(py)?.get().submit(py, operation)?;
+        self.asked = Some(asked);
+        Ok(future)
+    }
+
+    /// Enters the flight into the context variable; the token takes it out again.
+    fn enter(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let flight = self.filling()?.flight();
+        let var = leading_var(py)?;
+        let outer: Bound<'_, PyTuple> = var.call_method0(intern!(py, "get"))?.cast_into()?;
+        let inner = outer.add((flight,))?;
+        Ok(var.call_method1(intern!(py, "set"), (inner,))?.unbind())
+    }
+
+    /// Takes what the function returned.
+    fn ran(&mut self, py: Python<'_>, result: Py<PyAny>) -> PyResult<()> {
+        self.filling()?.ran(py, Ok(result));
+        Ok(())
+    }
+
+    /// Takes what the function raised.
+    fn raised(&mut self, py: Python<'_>, exception: Bound<'_, PyAny>) -> PyResult<()> {
+        self.filling()?.ran(py, Err(PyErr::from_value(exception)));
+        Ok(())
+    }
+
+    /// Ends the flight: the value, or the function's exception.
+    fn finish(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let filling = self.filling.take();
+        let filling =
+            filling.ok_or_else(|| PyRuntimeError::new_err("this call leads no flight"))?;
+        let result = filling.finish(py);
+        if let Some(resolved) = &self.resolved {
+            report(py, resolved);
+        }
+        result
+    }
+
+    /// Gives the call up: whoever waits leads. Does nothing after `finish`.
+    fn close(&mut self) {
+        let shared = self
+            .filling
+            .as_ref()
+            .and_then(|filling| filling.shared().cloned());
+        if let (Some(asked), Some(shared)) = (self.asked.take(), shared) {
+            if let Asked::Answered(reply) = std::mem::replace(&mut *asked.lock(), Asked::Orphaned) {
+                release_orphan(&shared, &reply);
+            }
+        }
+        if let Some(filling) = self.filling.take() {
+            filling.abandon();
+        }
+        if self.refresh {
+            self.core.get().end_refresh(&self.key);
+        }
+    }
+}
+
+/// Releases a lock that was acquired for a caller who has gone.
+fn release_orphan(shared: &Shared, reply: &Reply) {
+    if let Reply::Locked(Ok(Locked::Acquired(..))) = reply {
+        shared.unlock_behind(Duration::from_secs(1));
+    }
+}

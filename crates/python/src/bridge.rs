@@ -1,0 +1,164 @@
+//! The way from the I/O thread back to an asyncio event loop: one queue and one socket per loop.
+//!
+//! The I/O thread never takes the GIL. It pushes the number of a finished operation and, if the
+//! loop is not yet told, writes one byte; the loop then completes all that has finished at once.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    io::{Read, Write},
+    os::{fd::AsRawFd, unix::net::UnixStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crossbeam_queue::SegQueue;
+use parking_lot::Mutex;
+use pyo3::{intern, prelude::*, types::PyBool};
+
+/// What both threads see.
+struct Queue {
+    finished: SegQueue<u64>,
+    told: AtomicBool,
+    sender: UnixStream,
+}
+
+impl Queue {
+    fn finish(&self, number: u64) {
+        self.finished.push(number);
+        if !self.told.swap(true, Ordering::AcqRel) {
+            // A full or closed socket: the loop has a byte to read already, or is gone.
+            let _ = (&self.sender).write(&[1]);
+        }
+    }
+}
+
+/// The bridge of one event loop.
+#[pyclass(frozen, module = "cachekit._native")]
+pub(crate) struct LoopBridge {
+    queue: Arc<Queue>,
+    receiver: UnixStream,
+    event_loop: Py<PyAny>,
+    waiting: Mutex<Waiting>,
+}
+
+/// The asyncio futures of operations under way, by number.
+#[derive(Default)]
+struct Waiting {
+    next: u64,
+    futures: std::collections::HashMap<u64, Py<PyAny>>,
+}
+
+thread_local! {
+    /// The bridges of the loops that ran on this thread and are not closed.
+    static BRIDGES: RefCell<Vec<Py<LoopBridge>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl LoopBridge {
+    /// The bridge of the running event loop.
+    ///
+    /// # Errors
+    /// When no loop runs on this thread, or it cannot watch a socket.
+    pub(crate) fn current(py: Python<'_>) -> PyResult<Py<Self>> {
+        let event_loop = py
+            .import(intern!(py, "asyncio"))?
+            .call_method0(intern!(py, "get_running_loop"))?;
+        let known = BRIDGES.with_borrow(|bridges| {
+            let found = bridges
+                .iter()
+                .find(|bridge| bridge.get().event_loop.is(&event_loop));
+            found.map(|bridge| bridge.clone_ref(py))
+        });
+        match known {
+            Some(bridge) => Ok(bridge),
+            None => Self::open(py, event_loop),
+        }
+    }
+
+    #[cold]
+    fn open(py: Python<'_>, event_loop: Bound<'_, PyAny>) -> PyResult<Py<Self>> {
+        let (receiver, sender) = UnixStream::pair()?;
+        receiver.set_nonblocking(true)?;
+        sender.set_nonblocking(true)?;
+        let descriptor = receiver.as_raw_fd();
+        let queue = Queue {
+            finished: SegQueue::new(),
+            told: AtomicBool::new(false),
+            sender,
+        };
+        let bridge = Py::new(
+            py,
+            Self {
+                queue: Arc::new(queue),
+                receiver,
+                event_loop: event_loop.clone().unbind(),
+                waiting: Mutex::default(),
+            },
+        )?;
+        let drain = bridge.getattr(py, intern!(py, "drain"))?;
+        event_loop.call_method1(intern!(py, "add_reader"), (descriptor, drain))?;
+        let all = BRIDGES.take();
+        let mut open = Vec::with_capacity(all.len() + 1);
+        for other in all {
+            // Asking a loop runs foreign code, so the list is not borrowed meanwhile.
+            let closed = other
+                .get()
+                .event_loop
+                .call_method0(py, intern!(py, "is_closed"))?;
+            if !closed.is_truthy(py)? {
+                open.push(other);
+            }
+        }
+        open.push(bridge.clone_ref(py));
+        let closed = BRIDGES.replace(open);
+        drop(closed);
+        Ok(bridge)
+    }
+
+    /// Runs `operation` on the I/O thread; the returned asyncio future is done when it has ended.
+    /// The operation leaves its result where both sides find it.
+    pub(crate) fn submit(
+        &self,
+        py: Python<'_>,
+        operation: impl Future<Output = ()> + Send + 'static,
+    ) -> PyResult<Py<PyAny>> {
+        let future = self
+            .event_loop
+            .call_method0(py, intern!(py, "create_future"))?;
+        let number = {
+            let mut waiting = self.waiting.lock();
+            waiting.next += 1;
+            let number = waiting.next;
+            waiting.futures.insert(number, future.clone_ref(py));
+            number
+        };
+        let queue = Arc::clone(&self.queue);
+        cachekit::runtime::handle().spawn(async move {
+            operation.await;
+            queue.finish(number);
+        });
+        Ok(future)
+    }
+}
+
+#[pymethods]
+impl LoopBridge {
+    /// Completes the futures of all finished operations. The event loop calls it.
+    fn drain(&self, py: Python<'_>) -> PyResult<()> {
+        let mut told = [0; 64];
+        // Nothing to read means that an earlier call has taken the byte.
+        let _ = (&self.receiver).read(&mut told);
+        self.queue.told.store(false, Ordering::SeqCst);
+        while let Some(number) = self.queue.finished.pop() {
+            let future = self.waiting.lock().futures.remove(&number);
+            let Some(future) = future else { continue };
+            let done = future.call_method0(py, intern!(py, "done"))?;
+            if !done.bind(py).cast::<PyBool>()?.is_true() {
+                future.call_method1(py, intern!(py, "set_result"), (py.None(),))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,339 @@
+//! One decorated function: its options, its engine and the backend that was found for it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use cachekit::{clock::COARSE_STEP, shared::Shared, store::Store};
+use cachekit_engine::{
+    fill::{FillPolicy, LockPolicy},
+    function::{Function, KEY_PREFIX},
+    l1::Entry,
+    time::{Clock, Tick},
+    waits::{Caller, FlightId, ThreadKey},
+};
+use cachekit_wire::keys::{self, KeyPrefix, SerializerCode};
+use parking_lot::Mutex;
+use pyo3::{
+    intern,
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyDict, PyTuple},
+};
+
+use crate::{
+    backend::{self, Resolved},
+    clock::CLOCK,
+    codec::{ArgPolicy, Held, Scope},
+    log::log,
+    namespace::{self, Namespace},
+    options::{Options, Settings, Ttl},
+    value::Delivered,
+};
+
+/// How long a distributed lock's lease lasts unless it is renewed: what a dead holder costs.
+const LEASE: Duration = Duration::from_secs(3);
+/// What one call may spend on the shared layer when its backend names no timeout.
+pub(crate) const BUDGET: Duration = Duration::from_secs(1);
+
+/// The engine of one decorated function.
+#[pyclass(frozen, weakref, module = "cachekit._native")]
+pub(crate) struct Core {
+    pub(crate) func: Py<PyAny>,
+    pub(crate) options: Options,
+    pub(crate) function: Function<Held, Delivered>,
+    pub(crate) args: ArgPolicy,
+    pub(crate) namespace: Arc<Namespace>,
+    keys: KeyPrefix,
+    generation_key: Arc<str>,
+    resolved: Mutex<Option<Resolved>>,
+    warned: AtomicU32,
+}
+
+/// What a function warns about once.
+#[derive(Debug, Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Once {
+    Unkeyable = 1,
+    Unencodable = 2,
+    TooLarge = 4,
+    LocalOnly = 8,
+    LocalKey = 16,
+    Unusable = 32,
+    Newer = 64,
+    TtlFunction = 128,
+    Altered = 256,
+    Uncopyable = 512,
+}
+
+impl Core {
+    pub(crate) fn create(func: Py<PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let py = options.py();
+        let options = Options::from_dict(options)?;
+        let name = options.namespace.as_deref();
+        let namespace = namespace::get(name.unwrap_or("default"), options.l1_max_bytes);
+        let keys = KeyPrefix::new(name, &options.module, &options.qualname);
+        Ok(Self {
+            func,
+            function: Function::new(options.l1.then(|| Arc::clone(&namespace.l1))),
+            args: ArgPolicy::new(
+                py,
+                options.parameters.clone(),
+                options.method,
+                &options.ignore,
+            ),
+            generation_key: scope(&options, &keys).generation_key().into(),
+            keys,
+            namespace,
+            resolved: Mutex::new(None),
+            warned: AtomicU32::new(0),
+            options,
+        })
+    }
+
+    /// The function's name for logs.
+    pub(crate) fn name(&self) -> String {
+        format!("{}.{}", self.options.module, self.options.qualname)
+    }
+
+    /// Logs a warning about this function, the first time for each kind.
+    pub(crate) fn warn_once(&self, py: Python<'_>, kind: Once, message: impl FnOnce() -> String) {
+        if self.warned.fetch_or(kind as u32, Ordering::Relaxed) & kind as u32 == 0 {
+            log(
+                py,
+                "warning",
+                "decorator",
+                &format!("{}: {}", self.name(), message()),
+            );
+        }
+    }
+
+    /// The backend, found at first use. `None` is L1 only.
+    ///
+    /// # Errors
+    /// What the Python face raises about a wrong configuration.
+    pub(crate) fn resolve(&self, py: Python<'_>) -> PyResult<Resolved> {
+        if let Some(resolved) = &*self.resolved.lock() {
+            return Ok(resolved.clone());
+        }
+        let settings = self.options.settings(py)?;
+        if settings.l1_max_bytes > self.namespace.l1.capacity() {
+            drop(self.namespace.l1.set_capacity(settings.l1_max_bytes));
+        }
+        let found = self.options.resolve_backend.call0(py)?;
+        let guards = &self.options.guards;
+        let resolved = backend::resolve(found.bind(py), &self.namespace, guards, settings)?;
+        if let (Some(_), Some(reason)) = (&resolved.store, &self.options.local_reason) {
+            self.warn_once(py, Once::LocalOnly, || {
+                format!(
+                    "cached in this process only, because {reason}; \
+                     pass namespace=, version= or key= to share its entries"
+                )
+            });
+        }
+        *self.resolved.lock() = Some(resolved.clone());
+        Ok(resolved)
+    }
+
+    /// Lets a later hit start a refresh again, where this one has left the entry as it was.
+    pub(crate) fn end_refresh(&self, l1_key: &[u8]) {
+        if let Some(entry) = self.function.peek(l1_key, CLOCK.coarse()) {
+            entry.end_refresh();
+        }
+    }
+
+    /// Makes the next call look for the backend anew, and forgets what came from the old one.
+    pub(crate) fn reset_backend(&self) {
+        *self.resolved.lock() = None;
+        drop(self.function.clear());
+    }
+
+    pub(crate) fn after_fork(&self) {
+        self.function.after_fork();
+        // The parent's store is left alone: its locks and sockets are the parent's.
+        std::mem::forget(self.resolved.lock().take());
+    }
+
+    /// Whether calls of this scope go to the shared layer.
+    pub(crate) fn shared_store<'a>(
+        &self,
+        resolved: &'a Resolved,
+        scope: Scope,
+    ) -> Option<&'a Store> {
+        let store = resolved.store.as_ref()?;
+        (scope == Scope::Shared && self.options.local_reason.is_none()).then_some(store)
+    }
+
+    /// Says once that calls which are keyed by an object's identity stay in this process.
+    pub(crate) fn warn_if_local(&self, py: Python<'_>, resolved: &Resolved, scope: Scope) {
+        if scope == Scope::Local && resolved.store.is_some() {
+            self.warn_once(py, Once::LocalKey, || {
+                "cached in this process only, because an argument is told apart by its identity;                  give its class a __cache_key__() method, or pass key="
+                    .to_owned()
+            });
+        }
+    }
+
+    /// The protocol's key for an L1 key: without a tenant.
+    pub(crate) fn protocol_key(&self, l1_key: &[u8]) -> String {
+        let args = &l1_key[KEY_PREFIX..];
+        if self.options.key.is_some() {
+            let text = String::from_utf8_lossy(args); // It was a str: valid UTF-8.
+            return keys::custom_key(self.options.namespace.as_deref(), &text);
+        }
+        self.keys
+            .key(args, self.options.integrity, SerializerCode::Std)
+    }
+
+    /// The entry of the shared layer for an L1 key.
+    pub(crate) fn shared(&self, resolved: &Resolved, store: &Store, l1_key: &[u8]) -> Shared {
+        let key = resolved.stored_key(&self.protocol_key(l1_key));
+        Shared::new(store.clone(), key, self.generation_key(resolved))
+    }
+
+    /// The stored key of this function's generation item.
+    pub(crate) fn generation_key(&self, resolved: &Resolved) -> Arc<str> {
+        match resolved.has_tenant() {
+            true => resolved.stored_key(&self.generation_key).into(),
+            false => Arc::clone(&self.generation_key),
+        }
+    }
+
+    /// The store that was found, if a call has looked for one.
+    pub(crate) fn resolved_store(&self) -> Option<Store> {
+        self.resolved.lock().as_ref()?.store.clone()
+    }
+
+    pub(crate) fn fill_policy(&self, store: Option<&Store>, budget: Duration) -> FillPolicy {
+        let lock =
+            (self.options.lock && store.is_some_and(Store::has_lock)).then_some(LockPolicy {
+                lease: LEASE,
+                wait: self.options.lock_wait,
+            });
+        FillPolicy {
+            shared: store.is_some(),
+            lock,
+            budget,
+        }
+    }
+
+    /// How long a result lives; `None` is without end.
+    ///
+    /// # Errors
+    /// What a `ttl=` function raises or returns wrongly.
+    pub(crate) fn ttl(
+        &self,
+        settings: &Settings,
+        result: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Duration>> {
+        let Ttl::Computed(function) = &self.options.ttl else {
+            return Ok(self.nominal_ttl(settings));
+        };
+        // The Python face wraps the user's function: it returns seconds or None.
+        let seconds: Option<f64> = function
+            .call1(result.py(), (result,))?
+            .extract(result.py())?;
+        Ok(seconds.map(Duration::from_secs_f64))
+    }
+
+    /// The configured life, for entries whose result is not at hand.
+    pub(crate) fn nominal_ttl(&self, settings: &Settings) -> Option<Duration> {
+        match &self.options.ttl {
+            Ttl::For(ttl) => Some(settings.default_ttl.unwrap_or(*ttl)),
+            Ttl::Forever | Ttl::Computed(_) => None,
+        }
+    }
+
+    /// An L1 entry for `held` that lives for `life` from `from` on.
+    pub(crate) fn entry(
+        &self,
+        held: Held,
+        weight: u64,
+        from: Tick,
+        life: Option<Duration>,
+        generation: u64,
+    ) -> Entry<Held> {
+        let mut entry = Entry::new(held, weight);
+        entry.generation = generation;
+        if let Some(life) = life {
+            // Hits are judged by the coarse clock, which may lag by its step.
+            entry.expires = from.plus(life).minus(COARSE_STEP);
+            if let Some(ratio) = self.options.swr_ratio {
+                let due = life.mul_f64(ratio * jitter(from));
+                if due < life {
+                    entry.refresh_at = from.plus(due);
+                }
+            }
+        }
+        entry
+    }
+}
+
+/// What the function's generation item stands for. Entries of `key=` functions name no function, so
+/// those of a namespace share theirs.
+fn scope(options: &Options, keys: &KeyPrefix) -> KeyPrefix {
+    match options.key {
+        Some(_) => KeyPrefix::new(options.namespace.as_deref(), "", ""),
+        None => keys.clone(),
+    }
+}
+
+/// A factor between 0.9 and 1.1, so that entries stored together are not refreshed together.
+fn jitter(seed: Tick) -> f64 {
+    let mixed = seed.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+    0.9 + 0.2 * (mixed as f64 / f64::from(1 << 24))
+}
+
+static LEADING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// The context variable that lists the flights which the current context leads.
+pub(crate) fn leading_var<'py>(py: Python<'py>) -> PyResult<&'py Bound<'py, PyAny>> {
+    let var = LEADING.get_or_try_init(py, || {
+        let kwargs = PyDict::new(py);
+        kwargs.set_item(intern!(py, "default"), PyTuple::empty(py))?;
+        py.import(intern!(py, "contextvars"))?
+            .call_method(
+                intern!(py, "ContextVar"),
+                ("cachekit_leading",),
+                Some(&kwargs),
+            )
+            .map(Bound::unbind)
+    })?;
+    Ok(var.bind(py))
+}
+
+/// The flights that the current context leads, outermost first.
+pub(crate) fn leading(py: Python<'_>) -> PyResult<Vec<FlightId>> {
+    let numbers: Bound<'_, PyTuple> = leading_var(py)?
+        .call_method0(intern!(py, "get"))?
+        .cast_into()?;
+    numbers
+        .iter()
+        .map(|number| Ok(FlightId::from_number(number.extract()?)))
+        .collect()
+}
+
+/// The current thread as a caller.
+pub(crate) fn caller(blocking: bool, leading: &[FlightId]) -> Caller<'_> {
+    Caller {
+        thread: Some(ThreadKey::current()),
+        blocking,
+        leading,
+    }
+}
+
+/// The precise time.
+pub(crate) fn now() -> Tick {
+    CLOCK.now()
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        // Entries of a function that is gone can never be hit again.
+        drop(self.function.clear());
+    }
+}

@@ -1,0 +1,561 @@
+//! What a flight's leader does between the engine's steps: decode, encode, keep, deliver.
+//!
+//! Both drivers, [`sync_call`](crate::sync_call) and [`async_call`](crate::async_call), run this;
+//! they differ only in how a [`Request`] is performed and how the function is called.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use cachekit::{
+    lease::Lease,
+    payload::{self, Unusable},
+    shared::{Got, Locked, Reply, Request, Shared},
+};
+use cachekit_backends::{Found, Remaining};
+use cachekit_engine::{
+    fill::{Fill, LockAnswer, ReadAnswer, RunAnswer, Step},
+    flight::Leader,
+    l1::Entry,
+    time::Tick,
+};
+use cachekit_wire::{frame::Extension, generation::Generation};
+use pyo3::{exceptions::PyException, prelude::*};
+
+use crate::{
+    backend::Resolved,
+    codec::{self, Held},
+    core::{Core, Once, now},
+    value::{self, Delivered},
+};
+
+/// What the driver must do now.
+pub(crate) enum Next {
+    /// Ask the shared layer and [`Filling::reply`].
+    Ask(Request),
+    /// Call the function and [`Filling::ran`].
+    Run,
+    /// [`Filling::finish`].
+    Finish,
+}
+
+/// The value or exception that the leader's own caller gets.
+enum Outcome {
+    None,
+    Value(Py<PyAny>),
+    Raised(PyErr),
+}
+
+/// A value on its way into L1.
+struct Keep {
+    held: Held,
+    weight: u64,
+    from: Tick,
+    life: Option<Duration>,
+}
+
+/// One flight being led.
+pub(crate) struct Filling {
+    core: Py<Core>,
+    leader: Leader<Delivered>,
+    fill: Fill,
+    shared: Option<Shared>,
+    resolved: Resolved,
+    lease: Option<Lease>,
+    asked: Tick,
+    waits: u32,
+    /// Which of the function's entries count, as the last read told.
+    generation: Option<Generation>,
+    /// An entry that must go because it is damaged, unless it is overwritten first.
+    purge: bool,
+    /// A newer version's entry was seen: leave the key alone.
+    frozen: bool,
+    store: Option<(Bytes, Option<Duration>)>,
+    written: bool,
+    keep: Option<Keep>,
+    outcome: Outcome,
+    deliver: Option<Delivered>,
+}
+
+impl Filling {
+    pub(crate) fn new(
+        core: Py<Core>,
+        leader: Leader<Delivered>,
+        fill: Fill,
+        shared: Option<Shared>,
+        resolved: Resolved,
+    ) -> Self {
+        Self {
+            core,
+            leader,
+            fill,
+            shared,
+            resolved,
+            lease: None,
+            asked: now(),
+            waits: 0,
+            generation: None,
+            purge: false,
+            frozen: false,
+            store: None,
+            written: false,
+            keep: None,
+            outcome: Outcome::None,
+            deliver: None,
+        }
+    }
+
+    pub(crate) fn shared(&self) -> Option<&Shared> {
+        self.shared.as_ref()
+    }
+
+    /// The flight's number, for the context variable of calls made inside.
+    pub(crate) fn flight(&self) -> u64 {
+        self.leader.id().get()
+    }
+
+    fn core(&self) -> &Core {
+        self.core.get()
+    }
+
+    /// Whether L1 keeps values of this function.
+    fn keeps(&self) -> bool {
+        self.core().options.l1 && self.resolved.settings.l1
+    }
+
+    /// What to do now.
+    pub(crate) fn next(&mut self) -> Next {
+        self.asked = now();
+        match self.fill.step(self.asked) {
+            Step::Read { timeout } => {
+                let keeps = self.keeps();
+                let want_ttl = keeps || self.core().options.refresh_ttl.is_some();
+                Next::Ask(Request::Get { want_ttl, timeout })
+            }
+            Step::Lock { lease, timeout } => Next::Ask(Request::Lock { lease, timeout }),
+            Step::AwaitRelease { at_most } => {
+                self.waits += 1;
+                Next::Ask(Request::AwaitRelease {
+                    attempt: self.waits - 1,
+                    at_most,
+                })
+            }
+            Step::Run => Next::Run,
+            Step::Write { timeout, unlock } => match self.store.take() {
+                Some((value, ttl)) if !self.leader.is_doomed() => {
+                    self.written = true;
+                    Next::Ask(Request::Set {
+                        value,
+                        ttl,
+                        unlock,
+                        timeout,
+                    })
+                }
+                _ if unlock => Next::Ask(Request::Unlock { timeout }),
+                _ => {
+                    self.fill.on_written(self.asked);
+                    Next::Finish
+                }
+            },
+            Step::Unlock { timeout } => Next::Ask(Request::Unlock { timeout }),
+            Step::Finish => Next::Finish,
+        }
+    }
+
+    /// Takes the shared layer's answer to the last request.
+    pub(crate) fn reply(&mut self, py: Python<'_>, reply: Reply) {
+        let at = now();
+        match reply {
+            Reply::Got(Ok(Got { found, generation })) => {
+                self.generation = generation;
+                let hit = found.is_some_and(|found| self.absorb(py, found, at));
+                self.fill.on_read(
+                    if hit {
+                        ReadAnswer::Hit
+                    } else {
+                        ReadAnswer::Miss
+                    },
+                    at,
+                );
+            }
+            Reply::Got(Err(_)) => self.fill.on_read(ReadAnswer::Unavailable, at),
+            Reply::Locked(Ok(Locked::Acquired(lease, found))) => {
+                self.lease = Some(lease);
+                let found = found.filter(|_| !self.fill.is_refresh());
+                let hit = found.is_some_and(|found| self.absorb(py, found, at));
+                let answer = if hit {
+                    LockAnswer::AcquiredWithHit
+                } else {
+                    LockAnswer::Acquired
+                };
+                self.fill.on_lock(answer, at);
+            }
+            Reply::Locked(Ok(Locked::Held(remaining))) => {
+                self.fill.on_lock(LockAnswer::Held { remaining }, at);
+            }
+            Reply::Locked(Err(_)) => self.fill.on_lock(LockAnswer::Unavailable, at),
+            Reply::Released => self.fill.on_released(),
+            Reply::Done(_) => {
+                self.lease = None;
+                self.fill.on_written(at);
+            }
+        }
+    }
+
+    /// Decodes what the shared layer held; false when it is not a value for this function.
+    fn absorb(&mut self, py: Python<'_>, found: Found, at: Tick) -> bool {
+        let core = self.core.clone_ref(py);
+        let core = core.get();
+        let mut scratch = Vec::new();
+        let current = self.generation;
+        let opened = payload::open(
+            &found.value,
+            core.options.integrity,
+            &mut scratch,
+            |body, x| {
+                if !Generation::counts(current, x.generation) {
+                    return Ok(None);
+                }
+                codec::decode_value(py, body)
+                    .map(Some)
+                    .map_err(|error| error.to_string())
+            },
+        );
+        let object = match opened {
+            Ok(Some(object)) => object,
+            Ok(None) => return false, // Cleared since it was stored.
+            Err(unusable) => {
+                self.refuse(py, core, &unusable);
+                return false;
+            }
+        };
+        if self.fill.is_refresh() {
+            if self.is_due(core, found.remaining) {
+                return false;
+            }
+        } else {
+            core.function.stats.l2_hit(at, at.since(self.asked));
+        }
+        self.keep_found(core, &object, found.remaining);
+        if self.keep.is_none() {
+            self.deliver = Some(Delivered::Stored(found.value));
+        }
+        self.refresh_ttl(core, found.remaining);
+        self.outcome = Outcome::Value(object.unbind());
+        true
+    }
+
+    /// Whether an entry with so much life left is due for a refresh, as the hit judged that asked
+    /// for one. If not, another process has refreshed it.
+    fn is_due(&self, core: &Core, remaining: Remaining) -> bool {
+        let settings = &self.resolved.settings;
+        match (
+            remaining,
+            core.nominal_ttl(settings),
+            core.options.swr_ratio,
+        ) {
+            (Remaining::For(left), Some(ttl), Some(ratio)) => {
+                left < ttl.mul_f64((1.0 - ratio * 0.9).clamp(0.0, 1.0))
+            }
+            _ => true,
+        }
+    }
+
+    fn refuse(&mut self, py: Python<'_>, core: &Core, unusable: &Unusable) {
+        let key = self.shared.as_ref().map_or("", Shared::key).to_owned();
+        let (kind, frozen) = match unusable {
+            Unusable::Newer { .. } => (Once::Newer, true),
+            _ => (Once::Unusable, false),
+        };
+        self.frozen |= frozen;
+        self.purge |= !frozen;
+        core.warn_once(py, kind, || {
+            format!("the entry {} is {unusable}", redact(&key))
+        });
+    }
+
+    fn keep_found(&mut self, core: &Core, object: &Bound<'_, PyAny>, remaining: Remaining) {
+        if !self.keeps() {
+            return;
+        }
+        let life = match (remaining, core.nominal_ttl(&self.resolved.settings)) {
+            // Unknown: an entry that might outlive its original is not kept.
+            (Remaining::Unknown, _) => return,
+            (Remaining::Forever, nominal) => nominal,
+            (Remaining::For(left), Some(nominal)) => Some(left.min(nominal)),
+            (Remaining::For(left), None) => Some(left),
+        };
+        // The remaining life was true when the store looked, after the request was sent.
+        self.keep = held(object.py(), core, object, false).map(|(held, weight)| Keep {
+            held,
+            weight,
+            from: self.asked,
+            life,
+        });
+    }
+
+    fn refresh_ttl(&self, core: &Core, remaining: Remaining) {
+        let (Some(threshold), Some(ttl), Remaining::For(left)) = (
+            core.options.refresh_ttl,
+            core.nominal_ttl(&self.resolved.settings),
+            remaining,
+        ) else {
+            return;
+        };
+        let Some(shared) = self
+            .shared
+            .clone()
+            .filter(|_| left < ttl.mul_f64(threshold))
+        else {
+            return;
+        };
+        let budget = self.resolved.budget;
+        cachekit::runtime::handle().spawn(async move {
+            // The guards have counted a failure; the entry then keeps the life it has.
+            let _ = shared.store().expire_async(shared.key(), ttl, budget).await;
+        });
+    }
+
+    /// Takes what the function returned or raised.
+    pub(crate) fn ran(&mut self, py: Python<'_>, result: PyResult<Py<PyAny>>) {
+        let ended = now();
+        let core = self.core.clone_ref(py);
+        let core = core.get();
+        core.function.stats.miss(ended);
+        let answer = match result {
+            Ok(object) => {
+                let storable = self.take_result(py, core, object.bind(py), ended);
+                self.outcome = Outcome::Value(object);
+                storable
+            }
+            Err(error) => {
+                self.deliver = Some(if error.is_instance_of::<PyException>(py) {
+                    Delivered::Raised(error.clone_ref(py))
+                } else {
+                    Delivered::Unshareable // Replaced by abandoning the flight in `finish`.
+                });
+                self.outcome = Outcome::Raised(error);
+                false
+            }
+        };
+        self.fill.on_run(if answer {
+            RunAnswer::Storable
+        } else {
+            RunAnswer::NotStorable
+        });
+        if !answer && self.purge {
+            self.purge_behind();
+        }
+    }
+
+    /// Readies a result for both layers; true if there is something to write to the shared one.
+    fn take_result(
+        &mut self,
+        py: Python<'_>,
+        core: &Core,
+        object: &Bound<'_, PyAny>,
+        at: Tick,
+    ) -> bool {
+        self.deliver = Some(Delivered::Unshareable);
+        let life = match core.ttl(&self.resolved.settings, object) {
+            Ok(life) => life,
+            Err(error) => {
+                core.warn_once(py, Once::TtlFunction, || {
+                    format!("the ttl= function failed, so results are not cached: {error}")
+                });
+                return false;
+            }
+        };
+        if life.is_some_and(|life| life.is_zero()) {
+            return false;
+        }
+        let exact = self.shared.is_none();
+        let sealed = if exact {
+            None
+        } else {
+            Some(self.seal(py, core, object))
+        };
+        if sealed.as_ref().is_some_and(Option::is_none) {
+            return false; // Not encodable or too large: the caller's alone.
+        }
+        let sealed = sealed.flatten();
+        if self.keeps() {
+            self.keep = held(py, core, object, exact).map(|(held, weight)| Keep {
+                held,
+                weight,
+                from: at,
+                life,
+            });
+        }
+        match (&self.keep, &sealed) {
+            (Some(_), _) => {}
+            (None, Some(bytes)) => self.deliver = Some(Delivered::Stored(bytes.clone())),
+            (None, None) => {
+                if let Some((held, _)) = held(py, core, object, exact) {
+                    self.deliver = Some(Delivered::Value(Arc::new(Entry::new(held, 0))));
+                }
+            }
+        }
+        let Some(bytes) = sealed.filter(|_| !self.frozen) else {
+            return false;
+        };
+        self.store = Some((bytes, life));
+        true
+    }
+
+    fn seal(&self, py: Python<'_>, core: &Core, object: &Bound<'_, PyAny>) -> Option<Bytes> {
+        let mut body = Vec::with_capacity(256);
+        if let Err(error) = codec::encode_value(py, object, &mut body) {
+            core.warn_once(py, Once::Unencodable, || format!("not cached: {error}"));
+            return None;
+        }
+        if core.options.safe_mode && !self.comes_back_equal(py, core, object, &body) {
+            return None;
+        }
+        let generation = self.generation.map(|generation| generation.number);
+        let x = Extension {
+            generation,
+            ..Extension::default()
+        };
+        let sealed = match payload::seal(&body, self.resolved.settings.payload, x) {
+            Ok(sealed) => sealed,
+            Err(error) => {
+                core.warn_once(py, Once::TooLarge, || format!("not cached: {error}"));
+                return None;
+            }
+        };
+        let limit = self.resolved.settings.max_value_bytes;
+        if sealed.len() as u64 > limit {
+            core.warn_once(py, Once::TooLarge, || {
+                format!(
+                    "not cached: the stored value has {} bytes, more than the limit of {limit}; \
+                     raise CACHEKIT_MAX_VALUE_SIZE or CACHEKIT_MAX_CHUNK_SIZE_MB, or return less",
+                    sealed.len()
+                )
+            });
+            return None;
+        }
+        Some(sealed.into())
+    }
+
+    fn comes_back_equal(
+        &self,
+        py: Python<'_>,
+        core: &Core,
+        object: &Bound<'_, PyAny>,
+        body: &[u8],
+    ) -> bool {
+        let equal = codec::decode_value(py, body)
+            .map_err(|error| error.to_string())
+            .and_then(|back| back.eq(object).map_err(|error| error.to_string()));
+        if matches!(equal, Ok(true)) {
+            return true;
+        }
+        core.warn_once(py, Once::Altered, || {
+            "not cached (safe_mode): the stored form does not compare equal to the result; \
+             return plain lists, dicts and scalars"
+                .to_owned()
+        });
+        false
+    }
+
+    fn purge_behind(&self) {
+        let Some(shared) = self.shared.clone() else {
+            return;
+        };
+        let budget = self.resolved.budget;
+        cachekit::runtime::handle().spawn(async move {
+            // A damaged entry that stays is a miss again next time.
+            let _ = shared
+                .store()
+                .delete_async(&[shared.key().to_owned()], budget)
+                .await;
+        });
+    }
+
+    /// Ends the flight and gives the leader's caller its value or exception.
+    pub(crate) fn finish(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let Self {
+            core,
+            leader,
+            shared,
+            resolved,
+            keep,
+            outcome,
+            deliver,
+            written,
+            ..
+        } = self;
+        let function = &core.get().function;
+        let mut deliver = deliver;
+        if let Some(Keep {
+            held,
+            weight,
+            from,
+            life,
+        }) = keep
+        {
+            let entry = Arc::new(
+                core.get()
+                    .entry(held, weight, from, life, leader.generation()),
+            );
+            deliver = Some(Delivered::Value(Arc::clone(&entry)));
+            drop(function.keep(&leader, entry));
+        }
+        if let Some(shared) = shared.filter(|_| written && !function.may_keep(&leader)) {
+            // An invalidation came while the result was being written: it must not outlive it.
+            cachekit::runtime::handle().spawn(async move {
+                let _ = shared
+                    .store()
+                    .delete_async(&[shared.key().to_owned()], resolved.budget)
+                    .await;
+            });
+        }
+        match outcome {
+            Outcome::Value(object) => {
+                leader.land(deliver.unwrap_or(Delivered::Unshareable));
+                Ok(object)
+            }
+            Outcome::Raised(error) => {
+                match deliver {
+                    Some(raised @ Delivered::Raised(_)) => leader.land(raised),
+                    _ => drop(leader), // It concerns this caller alone: another one leads.
+                }
+                Err(error)
+            }
+            // A refresh that another process is at.
+            Outcome::None => Ok(py.None()),
+        }
+    }
+
+    /// Gives the flight up: another caller leads. A lock that is held is released behind.
+    pub(crate) fn abandon(self) {
+        if let Some(shared) = self.shared.as_ref().filter(|_| self.fill.holds_lock()) {
+            shared.unlock_behind(self.resolved.budget);
+        }
+    }
+}
+
+/// The value as L1 holds it, with its weight; `None` when it cannot be held, which is said once.
+fn held(
+    py: Python<'_>,
+    core: &Core,
+    object: &Bound<'_, PyAny>,
+    exact: bool,
+) -> Option<(Held, u64)> {
+    match value::hold(object, exact, core.options.copy) {
+        Ok(held) => Some(held),
+        Err(error) => {
+            core.warn_once(py, Once::Uncopyable, || {
+                format!("not kept in this process, since the result cannot be copied: {error}")
+            });
+            None
+        }
+    }
+}
+
+/// A key as it may appear in logs: a hash, since arguments of `key=` functions are in the clear.
+fn redact(key: &str) -> String {
+    let hash = cachekit_wire::keys::content_hash(key.as_bytes());
+    let hex: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("<redacted:{hex}>")
+}

@@ -1,0 +1,48 @@
+//! Python's `logging`, from Rust. Only with the GIL and without locks: handlers are foreign code.
+
+use std::time::Duration;
+
+use cachekit::store::{Event, Guards};
+use pyo3::{intern, prelude::*};
+
+/// Logs `message` at `level` ("warning", "info", …) on the logger `cachekit.{area}`.
+///
+/// A logging handler that fails must not fail the call that is being served; the failure is
+/// reported as Python reports exceptions it cannot raise.
+pub(crate) fn log(py: Python<'_>, level: &str, area: &str, message: &str) {
+    let logged = (|| {
+        py.import(intern!(py, "logging"))?
+            .call_method1(intern!(py, "getLogger"), (format!("cachekit.{area}"),))?
+            .call_method1(level, ("%s", message))
+    })();
+    if let Err(error) = logged {
+        error.write_unraisable(py, None);
+    }
+}
+
+/// Logs what the guards have seen since the last time.
+pub(crate) fn events(py: Python<'_>, guards: &Guards, backend: &str) {
+    while let Some(event) = guards.next_event() {
+        match event {
+            Event::Down(error) => log(
+                py,
+                "warning",
+                "backend",
+                &format!(
+                    "{backend} is unavailable ({}: {error}); functions run uncached until it is back",
+                    error.kind()
+                ),
+            ),
+            Event::Recovered { lasted, failures } => log(
+                py,
+                "warning",
+                "backend",
+                &format!(
+                    "{backend} is back after {:.1} s and {failures} failed operations",
+                    Duration::as_secs_f64(&lasted)
+                ),
+            ),
+            _ => {}
+        }
+    }
+}

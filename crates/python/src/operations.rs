@@ -1,0 +1,372 @@
+//! What is asked of a cached function beside calling it: forget, look, count, report.
+
+use std::{ptr, time::UNIX_EPOCH};
+
+use cachekit::{
+    shared,
+    store::{Store, Unavailable},
+};
+use cachekit_engine::{stats::StatsSnapshot, time::Clock};
+use pyo3::{
+    ffi,
+    prelude::*,
+    types::{PyDict, PyList, PyTuple},
+};
+
+use crate::{
+    async_call::AsyncCall,
+    backend::Resolved,
+    bridge::LoopBridge,
+    clock::CLOCK,
+    codec::{KeyBuf, Scope},
+    core::{Core, now},
+    log::{self, log},
+    object::{Plan, plan},
+    sync_call::RawArgs,
+    value::hand_out,
+};
+
+/// A call's arguments laid out as the interpreter passes them.
+pub(crate) struct Laid<'py> {
+    values: Vec<Bound<'py, PyAny>>,
+    names: Option<Bound<'py, PyTuple>>,
+    count: usize,
+}
+
+impl<'py> Laid<'py> {
+    pub(crate) fn new(args: &Bound<'py, PyTuple>, kwargs: &Bound<'py, PyDict>) -> PyResult<Self> {
+        let mut values: Vec<_> = args.iter().collect();
+        let count = values.len();
+        values.extend(kwargs.iter().map(|(_, value)| value));
+        let names = if kwargs.is_empty() {
+            None
+        } else {
+            Some(PyTuple::new(args.py(), kwargs.keys())?)
+        };
+        Ok(Self {
+            values,
+            names,
+            count,
+        })
+    }
+
+    /// The raw form, valid while this lives: `Bound` has the layout of the pointer inside it.
+    pub(crate) fn raw(&self) -> RawArgs {
+        RawArgs {
+            args: self.values.as_ptr().cast::<*mut ffi::PyObject>(),
+            count: self.count,
+            kwnames: self.names.as_ref().map_or(ptr::null_mut(), Bound::as_ptr),
+        }
+    }
+}
+
+impl Core {
+    /// The L1 key of a call; `None` when it has none.
+    fn l1_key(
+        this: &Bound<'_, Self>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: &Bound<'_, PyDict>,
+    ) -> PyResult<Option<(KeyBuf, Scope)>> {
+        let laid = Laid::new(args, kwargs)?;
+        let mut key = KeyBuf::new();
+        match plan(this.py(), this, laid.raw(), &mut key)? {
+            Plan::Cached(scope) => Ok(Some((key, scope))),
+            Plan::Uncached | Plan::Bypass => Ok(None),
+        }
+    }
+
+    /// Forgets calls in this process; returns the keys to forget in the shared layer.
+    fn forget_here(
+        this: &Bound<'_, Self>,
+        resolved: &Resolved,
+        calls: &Bound<'_, PyList>,
+    ) -> PyResult<Vec<String>> {
+        let core = this.get();
+        let mut stored = Vec::new();
+        for call in calls.iter() {
+            let (args, kwargs): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = call.extract()?;
+            let Some((key, scope)) = Self::l1_key(this, &args, &kwargs)? else {
+                continue;
+            };
+            drop(core.function.invalidate(key.as_slice()));
+            if core.shared_store(resolved, scope).is_some() {
+                stored.push(resolved.stored_key(&core.protocol_key(key.as_slice())));
+            }
+        }
+        Ok(stored)
+    }
+
+    fn say_not_forgotten(&self, py: Python<'_>, store: &Store, error: &Unavailable) {
+        log::events(py, store.guards(), store.backend().name());
+        log(
+            py,
+            "warning",
+            "invalidation",
+            &format!(
+                "{}: forgotten in this process only, {} could not be told ({error}); \
+                 its entries live until their TTL",
+                self.name(),
+                store.backend().name()
+            ),
+        );
+    }
+}
+
+#[pymethods]
+impl Core {
+    /// The value in L1 for a call, as a hit would hand it out, without counting one; else None.
+    #[pyo3(name = "_lookup")]
+    fn lookup_call(
+        this: &Bound<'_, Self>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: &Bound<'_, PyDict>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let Some((key, _)) = Self::l1_key(this, args, kwargs)? else {
+            return Ok(None);
+        };
+        match this.get().function.peek(key.as_slice(), CLOCK.coarse()) {
+            Some(entry) => hand_out(this.py(), &entry.value, this.get().options.copy).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The key of a call's entry in the backend.
+    #[pyo3(name = "_key_for")]
+    fn key_for(
+        this: &Bound<'_, Self>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: &Bound<'_, PyDict>,
+    ) -> PyResult<String> {
+        let laid = Laid::new(args, kwargs)?;
+        let mut key = KeyBuf::new();
+        match plan(this.py(), this, laid.raw(), &mut key)? {
+            Plan::Cached(_) => {
+                let resolved = this.get().resolve(this.py())?;
+                Ok(resolved.stored_key(&this.get().protocol_key(key.as_slice())))
+            }
+            Plan::Uncached | Plan::Bypass => Err(pyo3::exceptions::PyTypeError::new_err(
+                "this call has no key: it runs uncached, and the log says why",
+            )),
+        }
+    }
+
+    /// Forgets calls in both layers.
+    #[pyo3(name = "_invalidate")]
+    fn invalidate(this: &Bound<'_, Self>, calls: &Bound<'_, PyList>) -> PyResult<()> {
+        let py = this.py();
+        let resolved = this.get().resolve(py)?;
+        let stored = Self::forget_here(this, &resolved, calls)?;
+        let Some(store) = resolved.store.as_ref().filter(|_| !stored.is_empty()) else {
+            return Ok(());
+        };
+        let keys: Vec<&str> = stored.iter().map(String::as_str).collect();
+        if let Err(error) = py.detach(|| store.delete(&keys, resolved.budget)) {
+            this.get().say_not_forgotten(py, store, &error);
+        }
+        Ok(())
+    }
+
+    /// As `_invalidate`, awaitable; it starts at once.
+    #[pyo3(name = "_ainvalidate")]
+    fn ainvalidate(this: &Bound<'_, Self>, calls: &Bound<'_, PyList>) -> PyResult<Py<PyAny>> {
+        let py = this.py();
+        let resolved = this.get().resolve(py)?;
+        let stored = Self::forget_here(this, &resolved, calls)?;
+        let bridge = LoopBridge::current(py)?;
+        let store = resolved.store.filter(|_| !stored.is_empty());
+        bridge.get().submit(py, async move {
+            if let Some(store) = store {
+                // A failure is the guards' event: the next call logs it.
+                let _ = store.delete_async(&stored, resolved.budget).await;
+            }
+        })
+    }
+
+    /// Forgets every call and the statistics.
+    #[pyo3(name = "_clear")]
+    fn clear(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let core = this.get();
+        drop(core.function.clear());
+        core.function.stats.reset();
+        let resolved = core.resolve(py)?;
+        let Some(store) = core.shared_store(&resolved, Scope::Shared) else {
+            return Ok(());
+        };
+        let key = core.generation_key(&resolved);
+        if let Err(error) = py.detach(|| shared::clear(store, &key, resolved.budget)) {
+            core.say_not_forgotten(py, store, &error);
+        }
+        Ok(())
+    }
+
+    /// As `_clear`, awaitable; it starts at once.
+    #[pyo3(name = "_aclear")]
+    fn aclear(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let py = this.py();
+        let core = this.get();
+        drop(core.function.clear());
+        core.function.stats.reset();
+        let resolved = core.resolve(py)?;
+        let bridge = LoopBridge::current(py)?;
+        let key = core.generation_key(&resolved);
+        let store = core.shared_store(&resolved, Scope::Shared).cloned();
+        bridge.get().submit(py, async move {
+            if let Some(store) = store {
+                // A failure is the guards' event: the next call logs it.
+                let _ = shared::clear_async(&store, &key, resolved.budget).await;
+            }
+        })
+    }
+
+    /// hits, misses, L1 hits, L2 hits, maxsize, currsize, mean L2 latency in ms, time of the last
+    /// operation, session.
+    #[pyo3(name = "_info")]
+    #[allow(
+        clippy::type_complexity,
+        reason = "one row of numbers for a NamedTuple"
+    )]
+    fn info(
+        &self,
+    ) -> (
+        u64,
+        u64,
+        u64,
+        u64,
+        Option<u64>,
+        Option<usize>,
+        f64,
+        Option<f64>,
+        Option<String>,
+    ) {
+        let stats: StatsSnapshot = self.function.stats.snapshot();
+        let last = stats.last_operation.map(|tick| {
+            let ago = now().since(tick);
+            let wall = CLOCK.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+            wall.saturating_sub(ago).as_secs_f64()
+        });
+        (
+            stats.hits(),
+            stats.misses,
+            stats.l1_hits,
+            stats.l2_hits,
+            None,
+            self.options.l1.then(|| self.function.len()),
+            stats.l2_average_latency().as_secs_f64() * 1e3,
+            last,
+            None,
+        )
+    }
+
+    /// What the guards are doing; empty before the first use of a backend.
+    #[pyo3(name = "_health")]
+    fn health<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let report = PyDict::new(py);
+        let Some(store) = self.resolved_store() else {
+            return Ok(report);
+        };
+        let (guards, at) = (store.guards(), now());
+        if let Some(breaker) = guards.breaker() {
+            let seen = breaker.snapshot(at);
+            let part = PyDict::new(py);
+            part.set_item("state", seen.state.name())?;
+            part.set_item("failure_count", seen.failure_count)?;
+            part.set_item("success_count", seen.success_count)?;
+            part.set_item("half_open_permits", seen.half_open_permits)?;
+            part.set_item("last_failure_time", seen.last_failure.map(wall_seconds))?;
+            part.set_item("next_attempt", seen.next_attempt.map(wall_seconds))?;
+            report.set_item("circuit_breaker", part)?;
+        }
+        if let Some(backpressure) = guards.backpressure() {
+            let seen = backpressure.snapshot();
+            let part = PyDict::new(py);
+            part.set_item("max_concurrent", seen.max_concurrent)?;
+            part.set_item("current_requests", seen.current)?;
+            part.set_item("queue_size", seen.queue_size)?;
+            part.set_item("queue_depth", seen.waiting)?;
+            part.set_item("rejected_requests", seen.rejected)?;
+            report.set_item("backpressure", part)?;
+        }
+        if let Some(timeout) = guards.timeout() {
+            let seen = timeout.snapshot();
+            let part = PyDict::new(py);
+            part.set_item("current_timeout", seen.current.as_secs_f64())?;
+            part.set_item("base_timeout", seen.initial.as_secs_f64())?;
+            part.set_item("average_duration", seen.average.map(|d| d.as_secs_f64()))?;
+            part.set_item("samples", seen.samples)?;
+            report.set_item("adaptive_timeout", part)?;
+        }
+        Ok(report)
+    }
+
+    /// Makes the next call look for settings and backend anew.
+    #[pyo3(name = "_reset_backend")]
+    fn forget_backend(&self) {
+        self.reset_backend();
+    }
+
+    /// Runs the function for a call and stores the result, in the background: the refresh of an
+    /// entry that is still served. Does nothing if another caller already fills the key.
+    #[pyo3(name = "_refresh")]
+    fn refresh(
+        this: &Bound<'_, Self>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
+        let laid = Laid::new(args, kwargs)?;
+        let Some((key, scope)) = Self::l1_key(this, args, kwargs)? else {
+            return Ok(());
+        };
+        crate::sync_call::refresh(this.py(), this, key.as_slice(), scope, laid.raw())
+    }
+
+    /// As `_refresh`, as a call for the asyncio driver; None for a call that has no key.
+    #[pyo3(name = "_refresh_call")]
+    fn refresh_call(
+        this: &Bound<'_, Self>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: &Bound<'_, PyDict>,
+    ) -> PyResult<Option<AsyncCall>> {
+        let Some((key, scope)) = Self::l1_key(this, args, kwargs)? else {
+            return Ok(None);
+        };
+        Ok(Some(AsyncCall::create(
+            this.py(),
+            this.clone().unbind(),
+            key.as_slice(),
+            scope,
+            args.clone().unbind(),
+            Some(kwargs.clone().unbind()),
+            true,
+        )))
+    }
+
+    #[getter]
+    fn _is_async(&self) -> bool {
+        self.options.is_async
+    }
+
+    #[getter]
+    fn _is_method(&self) -> bool {
+        self.options.method
+    }
+
+    #[getter]
+    fn _name(&self) -> String {
+        self.name()
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        visit.call(&self.func)?;
+        self.options.traverse(&visit)
+    }
+}
+
+/// A tick as seconds of wall-clock time since the epoch.
+fn wall_seconds(tick: cachekit_engine::time::Tick) -> f64 {
+    let at = now();
+    let wall = CLOCK.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (wall + tick.since(at))
+        .saturating_sub(at.since(tick))
+        .as_secs_f64()
+}

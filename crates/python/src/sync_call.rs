@@ -1,0 +1,300 @@
+//! The blocking driver: one call of a function that L1 could not answer, on the calling thread.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cachekit::{
+    park::{Stopped, block_on},
+    payload,
+    shared::Shared,
+};
+use cachekit_engine::{
+    fill::Fill,
+    flight::{Join, Waiter},
+    time::Clock,
+};
+use pyo3::{ffi, intern, prelude::*, types::PyTuple};
+
+use crate::{
+    backend::Resolved,
+    clock::CLOCK,
+    codec::{self, Scope},
+    core::{Core, caller, leading, leading_var, now},
+    filling::{Filling, Next},
+    log,
+    value::{Delivered, hand_out},
+};
+
+/// A call's arguments as the interpreter passed them.
+#[derive(Clone, Copy)]
+pub(crate) struct RawArgs {
+    pub(crate) args: *const *mut ffi::PyObject,
+    pub(crate) count: usize,
+    pub(crate) kwnames: *mut ffi::PyObject,
+}
+
+impl RawArgs {
+    /// Calls `function` with the same arguments.
+    pub(crate) fn call(self, py: Python<'_>, function: &Py<PyAny>) -> PyResult<Py<PyAny>> {
+        // SAFETY: the interpreter keeps the arguments alive during the call that passed them, and
+        // this value does not outlive that call.
+        unsafe {
+            let result =
+                ffi::PyObject_Vectorcall(function.as_ptr(), self.args, self.count, self.kwnames);
+            Bound::from_owned_ptr_or_err(py, result).map(Bound::unbind)
+        }
+    }
+}
+
+/// How often a waiting thread looks for signals.
+const SIGNALS: Duration = Duration::from_millis(50);
+
+/// Answers a call that missed L1.
+pub(crate) fn call_missed(
+    py: Python<'_>,
+    core: &Bound<'_, Core>,
+    key: &[u8],
+    scope: Scope,
+    args: RawArgs,
+) -> PyResult<Py<PyAny>> {
+    let this = core.get();
+    let resolved = this.resolve(py)?;
+    this.warn_if_local(py, &resolved, scope);
+    let leading = leading(py)?;
+    let deadline = Instant::now() + this.options.lock_wait;
+    loop {
+        match this.function.join(key, caller(true, &leading)) {
+            Join::Lead(leader) => {
+                // Whoever led before may have landed since this caller looked.
+                if let Some(hit) = this.function.lookup(key, CLOCK.coarse()) {
+                    this.function.stats.l1_hit(now());
+                    let value = hand_out(py, &hit.entry.value, this.options.copy);
+                    leader.land(Delivered::Value(Arc::clone(&hit.entry)));
+                    if hit.refresh {
+                        hit.entry.end_refresh();
+                    }
+                    return value;
+                }
+                let store = this.shared_store(&resolved, scope);
+                let shared = store.map(|store| this.shared(&resolved, store, key));
+                let fill = Fill::new(this.fill_policy(store, resolved.budget));
+                let filling = Filling::new(
+                    core.clone().unbind(),
+                    leader,
+                    fill,
+                    shared,
+                    resolved.clone(),
+                );
+                let result = lead(py, this, filling, args);
+                report(py, &resolved);
+                return result;
+            }
+            Join::Wait(waiter) => match wait(py, waiter, deadline)? {
+                Waited::Landed(delivered) => {
+                    return match deliver(py, this, &delivered)? {
+                        Some(value) => Ok(value),
+                        None => run_alone(py, this, args),
+                    };
+                }
+                Waited::Abandoned => {}
+                Waited::TimedOut => return run_alone(py, this, args),
+            },
+            Join::Alone => return run_alone(py, this, args),
+        }
+    }
+}
+
+/// Logs what the guards of this call's backend have seen.
+pub(crate) fn report(py: Python<'_>, resolved: &Resolved) {
+    if let Some(store) = &resolved.store {
+        log::events(py, store.guards(), store.backend().name());
+    }
+}
+
+fn run_alone(py: Python<'_>, core: &Core, args: RawArgs) -> PyResult<Py<PyAny>> {
+    core.function.stats.miss(now());
+    args.call(py, &core.func)
+}
+
+/// Leads a flight to its end.
+fn lead(py: Python<'_>, core: &Core, mut filling: Filling, args: RawArgs) -> PyResult<Py<PyAny>> {
+    loop {
+        match filling.next() {
+            Next::Ask(request) => {
+                let shared: Shared = filling
+                    .shared()
+                    .expect("only fills with a shared layer ask it")
+                    .clone();
+                let mut interrupted = None;
+                let reply =
+                    py.detach(|| shared.perform(request, || check_signals(&mut interrupted)));
+                match reply {
+                    Ok(reply) => filling.reply(py, reply),
+                    Err(_) => {
+                        filling.abandon();
+                        return Err(interrupted.unwrap_or_else(|| {
+                            pyo3::exceptions::PyKeyboardInterrupt::new_err(())
+                        }));
+                    }
+                }
+            }
+            Next::Run => {
+                let result = {
+                    let _context = Leading::enter(py, filling.flight())?;
+                    args.call(py, &core.func)
+                };
+                filling.ran(py, result);
+            }
+            Next::Finish => return filling.finish(py),
+        }
+    }
+}
+
+/// Marks the current context as leading a flight while it lives.
+struct Leading<'py> {
+    py: Python<'py>,
+    token: Bound<'py, PyAny>,
+}
+
+impl<'py> Leading<'py> {
+    fn enter(py: Python<'py>, flight: u64) -> PyResult<Self> {
+        let var = leading_var(py)?;
+        let outer: Bound<'_, PyTuple> = var.call_method0(intern!(py, "get"))?.cast_into()?;
+        let inner = outer.add((flight,))?;
+        let token = var.call_method1(intern!(py, "set"), (inner,))?;
+        Ok(Self { py, token })
+    }
+}
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        // The function may have raised; its exception is held in Rust, not in the interpreter.
+        let reset = leading_var(self.py)
+            .and_then(|var| var.call_method1(intern!(self.py, "reset"), (&self.token,)));
+        if let Err(error) = reset {
+            error.write_unraisable(self.py, None);
+        }
+    }
+}
+
+enum Waited {
+    Landed(Arc<Delivered>),
+    Abandoned,
+    TimedOut,
+}
+
+fn wait(py: Python<'_>, waiter: Waiter<Delivered>, deadline: Instant) -> PyResult<Waited> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let mut interrupted = None;
+    let landed = py.detach(|| block_on(waiter, left, SIGNALS, || check_signals(&mut interrupted)));
+    match landed {
+        Ok(Some(delivered)) => Ok(Waited::Landed(delivered)),
+        Ok(None) => Ok(Waited::Abandoned),
+        Err(Stopped::TimedOut) => Ok(Waited::TimedOut),
+        Err(Stopped::Interrupted) => {
+            Err(interrupted.expect("a wait is interrupted by an exception only"))
+        }
+    }
+}
+
+/// Waits for a task of the I/O thread, for a little longer than it may take.
+pub(crate) fn block<T: Send>(
+    py: Python<'_>,
+    task: tokio::task::JoinHandle<T>,
+    at_most: Duration,
+) -> PyResult<Option<Result<T, tokio::task::JoinError>>> {
+    let mut interrupted = None;
+    let limit = at_most + Duration::from_secs(1);
+    let ended = py.detach(|| block_on(task, limit, SIGNALS, || check_signals(&mut interrupted)));
+    match (ended, interrupted) {
+        (_, Some(error)) => Err(error),
+        (ended, None) => Ok(ended.ok()),
+    }
+}
+
+/// Runs pending signal handlers; false and the exception when one raised.
+fn check_signals(raised: &mut Option<PyErr>) -> bool {
+    // Taking the GIL every 50 ms on each of hundreds of waiting threads would be a convoy of its own.
+    if !is_main_thread() {
+        return true;
+    }
+    Python::attach(|py| match py.check_signals() {
+        Ok(()) => true,
+        Err(error) => {
+            *raised = Some(error);
+            false
+        }
+    })
+}
+
+/// Whether signal handlers run on this thread.
+fn is_main_thread() -> bool {
+    #[cfg(target_os = "linux")]
+    // SAFETY: both calls only read the kernel's idea of the caller.
+    return unsafe { libc::gettid() == libc::getpid() };
+    #[cfg(not(target_os = "linux"))]
+    true
+}
+
+/// What a waiter makes of a landed flight: `None` means that it must run the function itself.
+///
+/// # Errors
+/// The function's own exception.
+pub(crate) fn deliver(
+    py: Python<'_>,
+    core: &Core,
+    delivered: &Delivered,
+) -> PyResult<Option<Py<PyAny>>> {
+    let value = match delivered {
+        Delivered::Value(entry) => hand_out(py, &entry.value, core.options.copy)?,
+        Delivered::Stored(bytes) => {
+            let opened =
+                payload::open(bytes, core.options.integrity, &mut Vec::new(), |body, _| {
+                    codec::decode_value(py, body).map_err(|error| error.to_string())
+                });
+            match opened {
+                Ok(object) => object.unbind(),
+                Err(_) => return Ok(None), // The leader has said why.
+            }
+        }
+        Delivered::Raised(error) => return Err(error.clone_ref(py)),
+        Delivered::Unshareable => return Ok(None),
+    };
+    core.function.stats.l1_hit(now());
+    Ok(Some(value))
+}
+
+/// Runs the function for an entry that is still served, and stores the result.
+///
+/// # Errors
+/// The function's own exception; the entry is then served on.
+pub(crate) fn refresh(
+    py: Python<'_>,
+    core: &Bound<'_, Core>,
+    key: &[u8],
+    scope: Scope,
+    args: RawArgs,
+) -> PyResult<()> {
+    let this = core.get();
+    let resolved = this.resolve(py)?;
+    let Join::Lead(leader) = this.function.join(key, caller(true, &leading(py)?)) else {
+        this.end_refresh(key);
+        return Ok(()); // Somebody fills the key already.
+    };
+    let store = this.shared_store(&resolved, scope);
+    let shared = store.map(|store| this.shared(&resolved, store, key));
+    let fill = Fill::refresh(this.fill_policy(store, resolved.budget));
+    let filling = Filling::new(
+        core.clone().unbind(),
+        leader,
+        fill,
+        shared,
+        resolved.clone(),
+    );
+    let result = lead(py, this, filling, args);
+    this.end_refresh(key);
+    report(py, &resolved);
+    result.map(drop)
+}
