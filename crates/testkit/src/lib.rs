@@ -1,1 +1,11 @@
-//! Test tools: fake clock, seeded randomness, chaos backend, the backend contract.
+//! Test tools: servers, faults between them and their clients, and the contract that every
+//! backend must pass.
+
+#[cfg(feature = "contract")]
+pub mod contract;
+pub mod proxy;
+pub mod raw;
+pub mod servers;
+mod temp;
+
+pub use temp::TempDir;

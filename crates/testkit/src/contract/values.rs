@@ -1,0 +1,166 @@
+//! What is stored comes back, byte for byte.
+
+use cachekit_backends::{Detail, Remaining};
+
+use super::{Case, Face, TIMEOUT};
+
+pub(super) const CASES: &[Case] = &[
+    ("nothing is stored", nothing_is_stored),
+    ("a value comes back", a_value_comes_back),
+    ("a value is replaced", a_value_is_replaced),
+    ("values of any bytes", values_of_any_bytes),
+    ("values of any size", values_of_any_size),
+    ("keys of any text", keys_of_any_text),
+    ("many keys are deleted", many_keys_are_deleted),
+    ("concurrent writers", concurrent_writers),
+    ("health", health),
+];
+
+fn stored(face: &dyn Face, key: &str) -> Option<Vec<u8>> {
+    let found = face.get(key, false, TIMEOUT).expect("get");
+    found.map(|found| found.value.to_vec())
+}
+
+fn nothing_is_stored(face: &dyn Face, key: &str) {
+    assert_eq!(face.get(key, false, TIMEOUT).expect("get"), None);
+    assert_eq!(face.get(key, true, TIMEOUT).expect("get"), None);
+    assert!(!face.exists(key, TIMEOUT).expect("exists"));
+    assert!(!face.delete(key, TIMEOUT).expect("delete"));
+}
+
+fn a_value_comes_back(face: &dyn Face, key: &str) {
+    face.set(key, b"value", None, TIMEOUT).expect("set");
+    let found = face
+        .get(key, false, TIMEOUT)
+        .expect("get")
+        .expect("an entry");
+    assert_eq!(&found.value[..], b"value");
+    assert_eq!(found.remaining, Remaining::Unknown, "nobody asked");
+    assert!(face.exists(key, TIMEOUT).expect("exists"));
+    assert!(face.delete(key, TIMEOUT).expect("delete"));
+    assert!(
+        !face.delete(key, TIMEOUT).expect("delete"),
+        "it was gone already"
+    );
+    assert_eq!(stored(face, key), None);
+    assert!(!face.exists(key, TIMEOUT).expect("exists"));
+}
+
+fn a_value_is_replaced(face: &dyn Face, key: &str) {
+    for value in [&b"a longer first value"[..], b"short", b""] {
+        face.set(key, value, None, TIMEOUT).expect("set");
+        assert_eq!(stored(face, key).as_deref(), Some(value));
+    }
+}
+
+fn values_of_any_bytes(face: &dyn Face, key: &str) {
+    let all: Vec<u8> = (0..=255).collect();
+    for value in [
+        &b""[..],
+        b"\0",
+        b"\r\n",
+        b"$-1\r\n",
+        b"*1\r\n",
+        b"END\r\n",
+        b"\xff\xfe",
+        &all,
+    ] {
+        face.set(key, value, None, TIMEOUT).expect("set");
+        assert_eq!(stored(face, key).as_deref(), Some(value));
+    }
+}
+
+fn values_of_any_size(face: &dyn Face, key: &str) {
+    let around = |size: usize| [size - 1, size, size + 1];
+    let sizes = [1, 100]
+        .into_iter()
+        .chain(
+            [4 << 10, 16 << 10, 32 << 10, 64 << 10]
+                .into_iter()
+                .flat_map(around),
+        )
+        .chain([1 << 20, 16 << 20]);
+    for size in sizes {
+        let value: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+        face.set(key, &value, None, TIMEOUT).expect("set");
+        assert!(stored(face, key) == Some(value), "{size} bytes");
+    }
+    face.delete(key, TIMEOUT).expect("delete");
+}
+
+fn keys_of_any_text(face: &dyn Face, prefix: &str) {
+    let long = "k".repeat(1000);
+    let keys: Vec<String> = [
+        "",
+        " ",
+        "a b",
+        "ü✓",
+        "line\r\nbreak",
+        "{tag}",
+        "%s",
+        "a:lock",
+        &long,
+    ]
+    .iter()
+    .map(|name| format!("{prefix}{name}"))
+    .collect();
+    for key in &keys {
+        face.set(key, key.as_bytes(), None, TIMEOUT).expect("set");
+    }
+    for key in &keys {
+        assert_eq!(stored(face, key).as_deref(), Some(key.as_bytes()));
+        assert!(face.delete(key, TIMEOUT).expect("delete"));
+    }
+}
+
+fn many_keys_are_deleted(face: &dyn Face, prefix: &str) {
+    assert_eq!(face.delete_many(&[], TIMEOUT).expect("delete_many"), 0);
+    let keys: Vec<String> = (0..600).map(|i| format!("{prefix}{i}")).collect();
+    for key in keys.iter().step_by(2) {
+        face.set(key, b"v", None, TIMEOUT).expect("set");
+    }
+    let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+    assert_eq!(face.delete_many(&names, TIMEOUT).expect("delete_many"), 300);
+    for key in &keys {
+        assert!(!face.exists(key, TIMEOUT).expect("exists"));
+    }
+}
+
+fn concurrent_writers(face: &dyn Face, key: &str) {
+    let sizes = [10, 5_000, 70_000];
+    let value = |writer: u8| vec![writer; sizes[usize::from(writer) % sizes.len()]];
+    std::thread::scope(|scope| {
+        for writer in 0..6 {
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    face.set(key, &value(writer), None, TIMEOUT).expect("set");
+                    let read = stored(face, key).expect("somebody wrote");
+                    assert!(
+                        read == value(read[0]),
+                        "a mixture of {} bytes was read",
+                        read.len()
+                    );
+                }
+            });
+        }
+    });
+}
+
+fn health(face: &dyn Face, _key: &str) {
+    let health = face.health(TIMEOUT).expect("health");
+    assert!(health.healthy);
+    let detail = |name: &str| {
+        let found = health.details.iter().find(|(detail, _)| detail == name);
+        &found
+            .unwrap_or_else(|| panic!("no {name} among {:?}", health.details))
+            .1
+    };
+    assert!(matches!(detail("backend_type"), Detail::Text(_)));
+    match detail("latency_ms") {
+        Detail::Float(latency) => {
+            assert!((latency - health.latency.as_secs_f64() * 1e3).abs() < 1e-6);
+            assert!(*latency > 0.0);
+        }
+        other => panic!("{other:?} is no latency"),
+    }
+}

@@ -1,0 +1,69 @@
+use std::net::TcpListener;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+/// A child process that does not outlive this value.
+#[derive(Debug)]
+pub(super) struct Process(Child);
+
+impl Process {
+    pub(super) fn spawn(command: &mut Command) -> Self {
+        let child = command.spawn().unwrap_or_else(|error| {
+            panic!("{:?} must be installed: {error}", command.get_program())
+        });
+        Self(child)
+    }
+
+    pub(super) fn is_running(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(None))
+    }
+
+    /// Ends the process at once, as a crash would.
+    pub(super) fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
+    /// Sends a signal by name: "STOP", "CONT", ….
+    pub(super) fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([format!("-{name}"), self.0.id().to_string()])
+            .status()
+            .expect("every Unix has kill");
+        assert!(status.success(), "kill -{name} failed");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port of this machine that nobody listened on a moment ago.
+///
+/// # Panics
+/// When the machine has none.
+#[must_use]
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
+}
+
+/// Waits until `happened` says so.
+///
+/// # Panics
+/// When it does not within 20 s; `what` is part of the message.
+pub fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !happened() {
+        assert!(
+            Instant::now() < deadline,
+            "waited 20 s in vain until {what}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
