@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import MethodType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
 
 
 class BoundCachedMethod(partial):  # type: ignore[type-arg]  # not subscriptable on 3.8's heirs at run time
-    """``obj.method``: calls the cached function with the object in front, and so do its attributes.
-
-    ``obj.method.invalidate_cache(x)`` concerns the entry of ``obj.method(x)``.
-    """
-
+    # Calls the cached function with the object in front, and so do its attributes:
+    # obj.method.invalidate_cache(x) concerns the entry of obj.method(x). Its documentation is the method's.
     __slots__ = ()
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return self.func.__doc__
 
     @property
     def __func__(self) -> CachedFunction:
@@ -28,6 +30,10 @@ class BoundCachedMethod(partial):  # type: ignore[type-arg]  # not subscriptable
     @property
     def __self__(self) -> Any:
         return self.args[0]
+
+    @property
+    def __wrapped__(self) -> MethodType:
+        return MethodType(self.func.__wrapped__, self.args[0])  # type: ignore[attr-defined]
 
     @property
     def _handle(self) -> Handle:
@@ -53,6 +59,9 @@ class BoundCachedMethod(partial):  # type: ignore[type-arg]  # not subscriptable
         return self._handle.calls((self.args[0], *args), kwargs, bound=True)
 
     def __getattr__(self, name: str) -> Any:
+        # What else a function has (__code__, …) would describe one that also takes the object.
+        if name.startswith("__") and name not in ("__name__", "__qualname__"):
+            raise AttributeError(name)
         return getattr(self.func, name)
 
     def __eq__(self, other: object) -> bool:

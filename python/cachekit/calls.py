@@ -36,6 +36,22 @@ class CallShape:
         """Whether the first parameter is called ``self`` or ``cls``."""
         return self.positional[:1] in (("self",), ("cls",))
 
+    def by_kind(self) -> tuple[list[str], int, list[str], str | None, str | None]:
+        """Names that go by position, how many of them only so, those that go by name only, ``*``, ``**``."""
+        parameters = list(self.signature.parameters.values()) if self.signature is not None else []
+
+        def named(kind: Any) -> list[str]:
+            return [item.name for item in parameters if item.kind is kind]
+
+        rest, extra = named(inspect.Parameter.VAR_POSITIONAL), named(inspect.Parameter.VAR_KEYWORD)
+        return (
+            list(self.positional),
+            len(named(inspect.Parameter.POSITIONAL_ONLY)),
+            named(inspect.Parameter.KEYWORD_ONLY),
+            rest[0] if rest else None,
+            extra[0] if extra else None,
+        )
+
     def takes_arguments(self, bound: bool = False) -> bool:
         """Whether there are parameters, beside that of the object where the function is `bound`."""
         return self.signature is None or len(self.signature.parameters) > bound

@@ -100,7 +100,7 @@ class Handle:
             "ttl_func": self._ttl_of if dynamic else None,
             "key": config.key,
             "ignore": config.ignore,
-            "parameters": self.shape.positional,
+            "parameters": self.shape.by_kind(),
             "normalize": self.shape.normalized if config.normalize_calls else None,
             "l1": config.l1.enabled,
             "l1_max_bytes": config.l1.max_size_mb << 20 if "max_size_mb" in config.l1.given else 0,
@@ -219,7 +219,6 @@ class Handle:
 
     def _attach(self) -> None:
         cached, func = self.cached, self.func
-        cached.__wrapped__ = func
         for name in (*WRAPPER_ASSIGNMENTS, "__code__", "__defaults__", "__kwdefaults__"):
             try:
                 value = getattr(func, name)
@@ -227,6 +226,7 @@ class Handle:
                 continue
             setattr(cached, name, value)
         cached.__dict__.update(getattr(func, "__dict__", ()))
+        cached.__wrapped__ = func
         if self.is_async and sys.version_info < (3, 10):  # later ones look at __code__
             import asyncio.coroutines
 

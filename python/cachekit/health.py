@@ -9,15 +9,15 @@ if TYPE_CHECKING:
     from cachekit.function import Handle
 
 
+# What a backend with a connection pool tells of it.
+_POOL = ("created_connections", "available_connections", "in_use_connections")
+
+
 def status(handle: Handle) -> dict[str, Any]:
     """`get_health_status()`: what is known without asking the backend."""
     config = handle.config
-    native = handle.core._health()
     namespace = config.stored_namespace
-    breaker = native.get("circuit_breaker")
-    if breaker is not None:
-        breaker = {**breaker, "namespace": namespace, "config": _breaker_config(handle)}
-    backpressure = native.get("backpressure")
+    breaker, backpressure, timeout = _features(handle)
     open_circuit = breaker is not None and breaker["state"] == "OPEN"
     full = backpressure is not None and backpressure["current_requests"] >= backpressure["max_concurrent"]
     healthy = not open_circuit
@@ -41,7 +41,7 @@ def status(handle: Handle) -> dict[str, Any]:
         },
         "circuit_breaker": breaker,
         "backpressure": backpressure,
-        "adaptive_timeout": native.get("adaptive_timeout"),
+        "adaptive_timeout": timeout,
     }
 
 
@@ -89,8 +89,8 @@ def _report(handle: Handle, backend: Any, answer: tuple[bool, dict[str, Any]] | 
         system = {"status": "healthy" if healthy else "unhealthy", "backend": {"healthy": healthy, **details}}
         if kind == "redis":
             system["redis_connection"] = "active" if healthy else "inactive"
-        pool = details.get("connection_pool")
-        if pool is not None:
+        pool = {name: details[name] for name in _POOL if name in details}
+        if pool:
             system["connection_pool"] = pool
     overall = "unhealthy" if not healthy else "healthy" if mine["healthy"] else "degraded"
     return {
@@ -108,11 +108,43 @@ def _component(feature: dict[str, Any] | None, healthy: bool) -> str:
     return "healthy" if healthy else "unhealthy"
 
 
-def _breaker_config(handle: Handle) -> dict[str, Any]:
-    breaker = handle.config.circuit_breaker
-    return {
-        "failure_threshold": breaker.failure_threshold,
-        "success_threshold": breaker.success_threshold,
-        "recovery_timeout": breaker.recovery_timeout,
-        "half_open_requests": breaker.half_open_requests,
-    }
+def _features(handle: Handle) -> tuple[dict[str, Any] | None, ...]:
+    """The three protections as they are; at rest where no backend was used yet, None where off."""
+    config, seen = handle.config, handle.core._health()
+    breaker = backpressure = timeout = None
+    if config.circuit_breaker.enabled:
+        limits = config.circuit_breaker
+        breaker = {
+            "state": "CLOSED",
+            "failure_count": 0,
+            "success_count": 0,
+            "half_open_permits": 0,
+            "last_failure_time": None,
+            "next_attempt": None,
+            **seen.get("circuit_breaker", {}),
+            "namespace": config.stored_namespace,
+            "config": {
+                "failure_threshold": limits.failure_threshold,
+                "success_threshold": limits.success_threshold,
+                "recovery_timeout": limits.recovery_timeout,
+                "half_open_requests": limits.half_open_requests,
+            },
+        }
+    if config.backpressure.enabled:
+        backpressure = {
+            "max_concurrent": config.backpressure.max_concurrent_requests,
+            "current_requests": 0,
+            "queue_size": config.backpressure.queue_size,
+            "queue_depth": 0,
+            "rejected_requests": 0,
+            **seen.get("backpressure", {}),
+        }
+    if config.timeout.enabled:
+        timeout = {
+            "current_timeout": config.timeout.initial,
+            "base_timeout": config.timeout.initial,
+            "average_duration": None,
+            "samples": 0,
+            **seen.get("adaptive_timeout", {}),
+        }
+    return breaker, backpressure, timeout

@@ -32,6 +32,8 @@ class Effective:
         return min(int(self.max_value_size), int(self.max_chunk_size_mb) << 20)
 
 
+_NO_CEILING = (1 << 64) - 1
+
 _configured: CachekitConfig | None = None
 _current: tuple[dict[str, str], Effective] | None = None
 
@@ -75,9 +77,11 @@ def _apply(effective: Effective) -> None:
     """Puts the process-wide switches where the settings want them."""
     import os
 
-    from cachekit import switches
+    from cachekit import _native, switches
 
     switches.apply_setting(effective.disabled)
+    total = effective.l1_total_mb
+    _native.set_l1_ceiling(_NO_CEILING if total is None else total << 20)
     level = os.environ.get("LOG_LEVEL", "").upper()
     if level:
         import logging

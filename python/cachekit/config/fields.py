@@ -68,7 +68,7 @@ class Setting:
             if plain.lower() in _FALSE:
                 return False
             raise ValueError(text)
-        value = self.kind(plain)
+        value: Any = text if self.kind is str else self.kind(plain)
         if self.choices and value not in self.choices:
             raise ValueError(text)
         if self.kind in (int, float) and not (
@@ -102,6 +102,7 @@ PROCESS = (
     Setting("enable_compression", bool, True, "Compress with LZ4; off: the same format, literals only."),
     Setting("l1_enabled", bool, True, "Keep entries in the process too."),
     Setting("l1_max_size_mb", int, 100, "Mebibytes of L1 per namespace.", least=1),
+    Setting("l1_total_mb", int, None, "Mebibytes of all L1s of the process together.", least=1),
     Setting("disabled", bool, False, "Run every decorated function uncached."),
     Setting("master_key", str, None, "Encryption key, hex; see `encryption`.", secret=True),
     Setting("encryption", str, None, '"all": every function is to be encrypted.', choices=("all",)),

@@ -170,7 +170,9 @@ def _available(preset: str) -> None:
     from cachekit.config.validation import ConfigurationError
 
     if preset == "secure":
-        raise absent("encryption, which @cache.secure promises,", "keep the values in this process with backend=None")
+        raise absent(
+            "encryption, which @cache.secure promises,", "use @cache(backend=None), which keeps values in this process"
+        )
     if preset == "io":
         if "CACHEKIT_API_KEY" not in settings.variables():
             raise ConfigurationError(

@@ -100,8 +100,9 @@ class CachekitConfig(EnvironmentConfig):
     enable_compression: bool = field("enable_compression")
     l1_enabled: bool = field("l1_enabled")
     l1_max_size_mb: int = field("l1_max_size_mb")
+    l1_total_mb: Optional[int] = field("l1_total_mb")  # noqa: UP045 - evaluated by pydantic on 3.9
     disabled: bool = field("disabled")
-    master_key: Optional[SecretStr] = field("master_key")  # noqa: UP045 - evaluated by pydantic on 3.9
+    master_key: Optional[SecretStr] = field("master_key")  # noqa: UP045
     encryption: Optional[Literal["all"]] = field("encryption")  # noqa: UP045
 
     def get_safe_repr(self) -> dict[str, Any]:
