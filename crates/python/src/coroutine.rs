@@ -26,17 +26,20 @@ use crate::{
 
 #[repr(C)]
 struct CachedCoroutine {
-    head: ffi::PyObject,
+    /// Its size is the number of arguments, which are stored behind the other fields.
+    head: ffi::PyVarObject,
     weakrefs: *mut ffi::PyObject,
     /// Owned: the function's engine.
     core: *mut ffi::PyObject,
-    /// Owned, until the first step: positional and keyword values.
-    args: *mut ffi::PyObject,
-    /// Owned, until the first step: the keywords' names, or null.
+    /// Owned: the keywords' names, or null.
     kwnames: *mut ffi::PyObject,
     /// Owned, after a miss: the coroutine that brings the value.
     inner: *mut ffi::PyObject,
+    /// How many of the arguments are positional.
+    count: usize,
     done: bool,
+    /// Owned: the positional values, then one for each name.
+    args: [*mut ffi::PyObject; 0],
 }
 
 static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -63,6 +66,31 @@ impl Fields {
     fn inner(self) -> *mut ffi::PyObject {
         // SAFETY: as in `done`.
         unsafe { (*self.0).inner }
+    }
+
+    /// The call's arguments, alive as long as the object is.
+    #[inline]
+    fn args(self) -> RawArgs {
+        // SAFETY: as in `done`; the arguments were stored behind the other fields.
+        unsafe {
+            RawArgs {
+                args: (&raw const (*self.0).args).cast(),
+                count: (*self.0).count,
+                kwnames: (*self.0).kwnames,
+            }
+        }
+    }
+
+    /// The places of the arguments.
+    ///
+    /// # Safety
+    /// Nobody else may use them meanwhile.
+    unsafe fn values<'a>(self) -> &'a mut [*mut ffi::PyObject] {
+        // SAFETY: as in `args`; the object's size is their number.
+        unsafe {
+            let first = (&raw mut (*self.0).args).cast();
+            std::slice::from_raw_parts_mut(first, (*self.0).head.ob_size as usize)
+        }
     }
 }
 
@@ -147,7 +175,7 @@ pub(crate) fn coroutine_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
         let mut spec = ffi::PyType_Spec {
             name: c"cachekit._native.CachedCoroutine".as_ptr(),
             basicsize: size_of::<CachedCoroutine>() as c_int,
-            itemsize: 0,
+            itemsize: size_of::<*mut ffi::PyObject>() as c_int,
             flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC) as _,
             slots: slots.as_mut_ptr(),
         };
@@ -187,26 +215,21 @@ pub(crate) unsafe fn create(
         } else {
             ffi::PyTuple_GET_SIZE(kwnames) as usize
         };
-        let all = ffi::PyTuple_New((count + named) as ffi::Py_ssize_t);
-        if all.is_null() {
-            return ptr::null_mut();
-        }
-        for index in 0..count + named {
-            let value = *args.add(index);
-            ffi::Py_INCREF(value);
-            ffi::PyTuple_SET_ITEM(all, index as ffi::Py_ssize_t, value);
-        }
-        let object = ffi::PyObject_GC_New::<CachedCoroutine>(made);
+        let all = (count + named) as ffi::Py_ssize_t;
+        let object = ffi::PyObject_GC_NewVar::<CachedCoroutine>(made, all);
         if object.is_null() {
-            ffi::Py_DECREF(all);
             return ptr::null_mut();
+        }
+        for (index, place) in Fields(object).values().iter_mut().enumerate() {
+            *place = *args.add(index);
+            ffi::Py_INCREF(*place);
         }
         ffi::Py_INCREF(core);
         ffi::Py_XINCREF(kwnames);
         (*object).weakrefs = ptr::null_mut();
         (*object).core = core;
-        (*object).args = all;
         (*object).kwnames = kwnames;
+        (*object).count = count;
         (*object).inner = ptr::null_mut();
         (*object).done = false;
         ffi::PyObject_GC_Track(object.cast());
@@ -239,28 +262,11 @@ unsafe fn step(
             ));
         }
         this.set_done(true);
-        // SAFETY: the fields are owned references, taken over here; `args` holds the positional
-        // values and then one for each name, which is what a vectorcall passes.
+        // SAFETY: `core` is an owned reference to a `Core`, kept alive by the clone; the arguments are
+        // alive as long as the object, which its caller holds.
         let awaited = unsafe {
-            let args = Bound::from_owned_ptr(py, (*this.0).args.replace_null());
-            let names = (*this.0).kwnames.replace_null();
-            let names = Bound::from_owned_ptr_or_opt(py, names);
-            let kwnames = names.as_ref().map_or(ptr::null_mut(), Bound::as_ptr);
-            let named = names
-                .as_ref()
-                .map_or(0, |n| ffi::PyTuple_GET_SIZE(n.as_ptr()) as usize);
-            let first = (&raw const (*args.as_ptr().cast::<ffi::PyTupleObject>()).ob_item).cast();
-            let count = ffi::PyTuple_GET_SIZE(args.as_ptr()) as usize - named;
             let core = Bound::from_borrowed_ptr(py, (*this.0).core).cast_into_unchecked::<Core>();
-            answer_async(
-                py,
-                &core,
-                RawArgs {
-                    args: first,
-                    count,
-                    kwnames,
-                },
-            )?
+            answer_async(py, &core, this.args())?
         };
         match awaited {
             Awaited::Value(value) => return Ok(Stepped::Returned(value)),
@@ -559,7 +565,7 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     // SAFETY: called by the interpreter with an object of this type and the GIL held.
     let untouched = unsafe {
         let this = &*object.cast::<CachedCoroutine>();
-        !this.done && this.inner.is_null() && !this.args.is_null()
+        !this.done && this.inner.is_null()
     };
     if !untouched {
         return;
@@ -590,7 +596,12 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     // SAFETY: called once by the interpreter with an object of this type and the GIL held. A
     // finalizer that resurrects the object ends its deallocation.
     unsafe {
-        if ffi::PyObject_CallFinalizerFromDealloc(object) != 0 {
+        let this = Fields(object.cast());
+        // Only one that was never awaited has something to say at its end.
+        if !this.done()
+            && this.inner().is_null()
+            && ffi::PyObject_CallFinalizerFromDealloc(object) != 0
+        {
             return;
         }
         ffi::PyObject_GC_UnTrack(object.cast());
@@ -614,7 +625,9 @@ unsafe extern "C" fn traverse(
     unsafe {
         let this = &*object.cast::<CachedCoroutine>();
         let made = ffi::Py_TYPE(object).cast();
-        for child in [made, this.core, this.args, this.kwnames, this.inner] {
+        let own = [made, this.core, this.kwnames, this.inner];
+        let args = Fields(object.cast()).values();
+        for &child in own.iter().chain(args.iter()) {
             if !child.is_null() {
                 let stop = visit(child, arg);
                 if stop != 0 {
@@ -631,7 +644,11 @@ unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
     // the end, since the getters need it.
     unsafe {
         let this = object.cast::<CachedCoroutine>();
-        ffi::Py_XDECREF((*this).args.replace_null());
+        // Without their values there is nothing left to call the function with.
+        (*this).done = true;
+        for place in Fields(this).values() {
+            ffi::Py_XDECREF(place.replace_null());
+        }
         ffi::Py_XDECREF((*this).kwnames.replace_null());
         ffi::Py_XDECREF((*this).inner.replace_null());
     }
