@@ -159,10 +159,10 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// When the store did not confirm every removal.
     fn delete_many(&self, keys: &[&str], timeout: Duration) -> Result<u64> {
-        let deadline = Instant::now() + timeout;
+        let start = Instant::now();
         let mut removed = 0;
         for key in keys {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = timeout.saturating_sub(start.elapsed());
             if left.is_zero() {
                 return Err(BackendError::new(
                     ErrorKind::Timeout,

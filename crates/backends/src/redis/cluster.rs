@@ -1,6 +1,7 @@
 //! Which node of a cluster serves which slot.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::RwLock;
@@ -20,6 +21,8 @@ pub(super) struct Cluster {
     shared: Arc<Shared>,
     seeds: Vec<Arc<Node>>,
     map: RwLock<Map>,
+    /// Spreads what any node can do.
+    turn: AtomicUsize,
 }
 
 struct Map {
@@ -38,17 +41,18 @@ impl Cluster {
                 nodes: Vec::new(),
                 slots: vec![NOBODY; SLOTS],
             }),
+            turn: AtomicUsize::new(0),
         }
     }
 
-    /// The node that serves the key; any node when there is no key.
+    /// The node that serves the key; one after the other when there is no key.
     pub(super) fn node(&self, key: Option<&str>) -> Option<Arc<Node>> {
         let map = self.map.read();
         let index = match key {
-            Some(key) => map.slots[usize::from(slot_of(key.as_bytes()))],
-            None => 0,
+            Some(key) => usize::from(map.slots[usize::from(slot_of(key.as_bytes()))]),
+            None => self.turn.fetch_add(1, Ordering::Relaxed) % map.nodes.len().max(1),
         };
-        map.nodes.get(usize::from(index)).cloned()
+        map.nodes.get(index).cloned()
     }
 
     /// The node that a redirection (`<slot> <host>:<port>`) names. A lasting one is remembered.

@@ -207,6 +207,13 @@ impl RedisConfig {
     }
 }
 
+impl Default for RedisConfig {
+    /// The server on this machine at the usual port.
+    fn default() -> Self {
+        Self::from_url("redis://localhost:6379").expect("the URL is well-formed")
+    }
+}
+
 impl fmt::Display for RedisConfig {
     /// The servers, without the login: "redis 127.0.0.1:6379, db 0".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -23,6 +23,7 @@ fn a_single_server() {
     assert_eq!(config.layout, Layout::Single(tcp("localhost", 6379)));
     assert_eq!((config.database, &config.tls), (0, &None));
     assert_eq!(config.login, Login::default());
+    assert_eq!(config, RedisConfig::default());
 
     let config = read("redis://bob:p%40ss%2F@h:1/3");
     assert_eq!(config.layout, Layout::Single(tcp("h", 1)));

@@ -72,10 +72,16 @@ pub(super) fn broken(
     if timed_out(&error) {
         return unanswered(operation, address, timeout);
     }
+    let remedy = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            "; name the PEM file of its authority in ?ssl_ca= or SSL_CERT_FILE"
+        }
+        _ => "",
+    };
     BackendError::new(
         ErrorKind::Transient,
         operation,
-        format!("{address}: {error}"),
+        format!("{address}: {error}{remedy}"),
     )
     .with_source(error)
 }

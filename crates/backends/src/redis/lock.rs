@@ -15,7 +15,7 @@ use crate::error::Result;
 /// publish still releases.
 const UNLOCK: &str = "\
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('DEL', KEYS[1])
+redis.call('UNLINK', KEYS[1])
 redis.pcall('PUBLISH', ARGV[2], '')
 return 1";
 

@@ -60,7 +60,7 @@ impl<'a> Request<'a> {
             operation,
             batch,
             timeout,
-            deadline: Instant::now() + timeout,
+            deadline: after(timeout),
         }
     }
 
@@ -73,6 +73,12 @@ impl<'a> Request<'a> {
             ..*self
         }
     }
+}
+
+/// The moment after this long. What lies beyond the clock's reach is as good as a century.
+pub(super) fn after(time: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    Instant::now() + time.min(CENTURY)
 }
 
 /// A server's role: sentinels have a login of their own and no databases.
@@ -163,7 +169,7 @@ impl Node {
             database: self.database(),
             tls,
         };
-        let limit = Instant::now() + self.shared.config.connect_timeout;
+        let limit = after(self.shared.config.connect_timeout);
         Connection::open(&dial, limit.min(request.deadline)).map_err(|error| match error {
             DialError::Broken(error) if timed_out(&error) => {
                 let waited = request.timeout.min(self.shared.config.connect_timeout);

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use cachekit_backends::{Backend, BackendError, ErrorKind, LockReply};
 
-use super::face::{Awaited, Blocking, Face};
-use super::{TIMEOUT, run_named};
+use super::{Face, TIMEOUT, each_face, run_named};
 use crate::proxy::{Fault, Proxy};
 
 /// What a call under a fault may take, and how late it may end.
@@ -21,10 +20,7 @@ const GRACE: Duration = Duration::from_millis(250);
 /// When a call hangs, gets a wrong answer, fails in an unexpected way, or the backend does not
 /// recover.
 pub fn check_faults(backend: &dyn Backend, proxy: &Proxy, garbage: &[u8]) {
-    check_face(&Blocking(backend), proxy, garbage);
-    if let Some(aio) = backend.aio() {
-        check_face(&Awaited::new(aio), proxy, garbage);
-    }
+    each_face(backend, |face| check_face(face, proxy, garbage));
 }
 
 fn check_face(face: &dyn Face, proxy: &Proxy, garbage: &[u8]) {

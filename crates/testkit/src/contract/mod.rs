@@ -49,6 +49,14 @@ pub fn check(backend: &dyn Backend) {
     }
 }
 
+/// Calls `body` with the backend's blocking face, and with its asynchronous one if it has it.
+pub fn each_face(backend: &dyn Backend, mut body: impl FnMut(&dyn Face)) {
+    body(&Blocking(backend));
+    if let Some(aio) = backend.aio() {
+        body(&Awaited::new(aio));
+    }
+}
+
 fn run(cases: &[Case], face: &dyn Face) {
     for (name, case) in cases {
         run_named(name, &face.name(), |prefix| case(face, prefix));

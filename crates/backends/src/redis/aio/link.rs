@@ -22,7 +22,7 @@ use crate::error::{BackendError, ErrorKind};
 use crate::redis::command::{Command, Digits, Word};
 use crate::redis::config::{Address, Login};
 use crate::redis::error::{Failure, broken, refused, unanswered};
-use crate::redis::node::{Node, Request};
+use crate::redis::node::{Node, Request, after};
 use crate::redis::reply::{Refusal, Reply};
 use crate::redis::stream::{prepare, server_name};
 
@@ -187,7 +187,7 @@ impl Open {
         let limit = node.shared.config.connect_timeout;
         let info = connection_info(node);
         let connecting = async {
-            let stream = connect(node, Instant::now() + limit).await?;
+            let stream = connect(node, after(limit)).await?;
             let config = AsyncConnectionConfig::new().set_response_timeout(None);
             MultiplexedConnection::new_with_config(&info, stream, config)
                 .await

@@ -16,7 +16,7 @@ use crate::error::{BackendError, ErrorKind, Result};
 use crate::redis::Live;
 use crate::redis::command;
 use crate::redis::lock::Names;
-use crate::redis::node::Request;
+use crate::redis::node::{Request, after};
 
 /// How long any one question to the server may take.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -117,10 +117,7 @@ pub(in crate::redis) async fn released(
 ) -> Result<Released> {
     let names = Names::of(key);
     let start = Instant::now();
-    // What lies beyond the clock's reach is as good as that.
-    let deadline = start
-        .checked_add(at_most)
-        .unwrap_or(start + Duration::from_secs(1 << 30));
+    let deadline = Instant::from_std(after(at_most));
     let mut seat = Hub::sit(live, &names.channel);
     // Listen first, look then: a release in between is heard.
     let settled = seat
