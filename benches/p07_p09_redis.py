@@ -13,6 +13,7 @@ import glide
 import msgpack
 import redis
 import redis.asyncio
+from redis._parsers import _RESP2Parser
 
 from benches import payloads
 from benches.context import PUBLISHED, TTL, Context, ours
@@ -88,6 +89,8 @@ def p7(context: Context) -> list[Line]:
 def p8(context: Context) -> list[Line]:
     _, page = _fill(context)
     client = redis.Redis(host="127.0.0.1", port=context.redis.port)
+    pool = redis.ConnectionPool(host="127.0.0.1", port=context.redis.port, parser_class=_RESP2Parser)
+    plain = redis.Redis(connection_pool=pool)
     names = {"get": client.get, "unpackb": msgpack.unpackb, "key": PAGE_KEY}
 
     def make() -> list[Contender]:
@@ -97,6 +100,7 @@ def p8(context: Context) -> list[Line]:
     rivals = [
         Statement("redis-py GET undecoded", "get(key)", names),
         Statement("redis-py + msgpack", "unpackb(get(key))", names),
+        Statement("redis-py without hiredis, undecoded", "get(key)", {"get": plain.get, "key": PAGE_KEY}),
         Statement("raw socket", "get()", {"get": RawSocket(context, PAGE_KEY, len(page)).get}),
         context.published_at("P8"),
     ]

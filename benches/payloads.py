@@ -16,18 +16,10 @@ def packed(value: Any) -> bytes:
 
 
 def nested() -> dict[str, Any]:
-    """A page of 72 orders: about 10 KB of MessagePack, 3 600 values, dicts three levels deep."""
-    return {"shop": "north", "page": 3, "orders": [_order(number) for number in range(72)]}
+    """160 user records keyed by their names: about 10 KB of MessagePack, three levels deep."""
+    return {"team": "north", "users": {f"u{number}": _user(number) for number in range(160)}}
 
 
-def _order(number: int) -> dict[str, Any]:
-    return {
-        "id": 70_000 + number,
-        "ok": number % 3 == 0,
-        "who": {"name": f"user{number}", "city": f"city{number % 7}", "age": 20 + number % 50},
-        "sum": 19.25 + number,
-        "rows": [{"sku": number * 31 % 997 + row, "n": row + 1, "at": number * 7 % 90} for row in range(3)],
-        "tags": ["new", "gift", f"t{number % 5}"],
-        "pos": [number % 40, number % 11, -(number % 17)],
-        "note": None,
-    }
+def _user(number: int) -> dict[str, Any]:
+    mail = f"name{number}@example.org"
+    return {"id": number, "name": f"name{number}", "mail": mail, "age": number % 90, "tags": ["new", "gift"]}

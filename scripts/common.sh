@@ -89,8 +89,8 @@ make_venv() {
 install_package() {
     local venv=$1 maturin=${2:-$1/bin/maturin} wheels
     wheels=$(mktemp -d)
-    "$maturin" build --release --quiet --interpreter "$venv/bin/python" --out "$wheels" ||
-        { rm -rf "$wheels"; die "the wheel does not build"; }
+    "$maturin" build --release --interpreter "$venv/bin/python" --out "$wheels" >"$wheels/log" 2>&1 ||
+        { cat "$wheels/log" >&2; rm -rf "$wheels"; die "the wheel does not build"; }
     # pip keeps what has the same version, so the old build goes first.
     "$venv/bin/python" -m pip uninstall --quiet --disable-pip-version-check --yes cachekit 2>/dev/null || true
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$wheels"/*.whl
