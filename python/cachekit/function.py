@@ -136,7 +136,6 @@ class Handle:
             "refresh_ttl": float(config.ttl_refresh_threshold) if config.refresh_ttl_on_get else None,
             "copy": config.copy,
             "safe_mode": config.safe_mode,
-            "pipelined": config.pipelined,
             "local_reason": self._local_reason,
             "settings": self._settings,
             "resolve_backend": self._resolve_backend,

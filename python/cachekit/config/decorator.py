@@ -68,8 +68,6 @@ class DecoratorConfig(Group):
     """A backend object; None = this process only."""
     safe_mode: bool = False
     """Decode what was encoded before storing it; what does not come back equal is not cached."""
-    pipelined: bool = True
-    """Fewer round trips: value and lifetime in one, storing and releasing in one."""
     refresh_ttl_on_get: bool = False
     ttl_refresh_threshold: float = 0.5
     """The part of the ttl below which a hit renews it, 0 to 1."""
@@ -90,7 +88,7 @@ class DecoratorConfig(Group):
         if self.ttl is not None and not callable(self.ttl):
             _ttl.seconds(self.ttl)
         self._check_key()
-        for name in ("normalize_calls", "integrity_checking", "safe_mode", "pipelined", "refresh_ttl_on_get", "lock"):
+        for name in ("normalize_calls", "integrity_checking", "safe_mode", "refresh_ttl_on_get", "lock"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name}={getattr(self, name)!r}: True or False is expected")
         _fraction("ttl_refresh_threshold", self.ttl_refresh_threshold, 1.0)

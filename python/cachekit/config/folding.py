@@ -48,6 +48,7 @@ _ABSENT: dict[str, tuple[tuple[Any, ...], str]] = {
     "tags": ((None, (), []), "tags"),
     "write_behind": ((False,), "write-behind"),
     "interop": ((None,), "interop mode"),
+    "pipelined": ((True, None), "an unpipelined mode"),
     "master_key": ((None,), "encryption"),
     "tenant_extractor": ((None,), "tenants"),
     "single_tenant_mode": ((None, False), "tenants"),

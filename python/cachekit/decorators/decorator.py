@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from cachekit.decorators.typed import AsyncCachedFunction, CachedFunction, Decorate, Options, P, R, S
+    from cachekit.decorators.typed import AsyncCachedFunction, CachedFunction, Decorate, OnlyAny, Options, P, R, S
 
 
 class Preset:
@@ -26,6 +26,8 @@ class Preset:
         def __call__(self, func: staticmethod[P, R], /) -> staticmethod[P, R]: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
         @overload
         def __call__(self, func: classmethod[S, P, R], /) -> classmethod[S, P, R]: ...
+        @overload
+        def __call__(self, func: Callable[P, OnlyAny], /, **options: Unpack[Options]) -> CachedFunction[P, Any]: ...
         @overload
         def __call__(  # type: ignore[overload-overlap]
             self, func: Callable[P, Coroutine[Any, Any, R]], /, **options: Unpack[Options]

@@ -98,6 +98,9 @@ class AsyncCachedFunction(_Attributes, Generic[P, R_co]):
     def key_for(self, *args: P.args, **kwargs: P.kwargs) -> str: ...
     def peek(self, *args: P.args, **kwargs: P.kwargs) -> Any: ...
 
+class OnlyAny:
+    """Nothing returns this: a function that checkers take for returning it returns Any."""
+
 class Decorate(Protocol):
     """What ``cache(...)`` returns: applied to a function, its cached form."""
 
@@ -106,6 +109,8 @@ class Decorate(Protocol):
     def __call__(self, func: staticmethod[P, R], /) -> staticmethod[P, R]: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
     @overload
     def __call__(self, func: classmethod[S, P, R], /) -> classmethod[S, P, R]: ...
+    @overload
+    def __call__(self, func: Callable[P, OnlyAny], /) -> CachedFunction[P, Any]: ...
     @overload
     def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCachedFunction[P, R]: ...  # type: ignore[overload-overlap]
     @overload

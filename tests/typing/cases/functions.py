@@ -49,6 +49,32 @@ async def use() -> None:
     assert_type(await asynchronous.check_health(), dict[str, Any])
 
 
+@cache
+def anything(number: int) -> Any:
+    return number
+
+
+assert_type(anything(1), Any)
+anything.invalidate_cache(1)
+
+
+@cache(ttl=3)
+def anything_called(number: int) -> Any:
+    return number
+
+
+assert_type(anything_called(1), Any)
+
+
+@cache
+async def anything_async(number: int) -> Any:
+    return number
+
+
+async def use_anything() -> None:
+    assert_type(await anything_async(1), Any)
+
+
 @cache.production(ttl=timedelta(minutes=5), circuit_breaker=True)
 def preset(*numbers: int, **names: str) -> float:
     return sum(numbers) + len(names)

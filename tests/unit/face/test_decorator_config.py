@@ -29,7 +29,7 @@ def made(preset: str | None = None, **written: Any) -> DecoratorConfig:
 def test_defaults() -> None:
     config = DecoratorConfig()
     assert (config.ttl, config.namespace, config.serializer, config.integrity_checking) == (None, None, "default", True)
-    assert (config.lock, config.lock_wait, config.copy, config.pipelined) == (True, 30.0, "auto", True)
+    assert (config.lock, config.lock_wait, config.copy) == (True, 30.0, "auto")
     assert config.l1 == L1CacheConfig(True, 100, True, 0.5, True, True)
     assert config.circuit_breaker == CircuitBreakerConfig(True, 5, 3, 30.0, 3, ())
     assert config.timeout == TimeoutConfig(True, 1.0, 0.1, 10.0, 1000, 95.0)
@@ -192,6 +192,7 @@ ABSENT = {
     "tags": ("a",),
     "write_behind": True,
     "interop": "op",
+    "pipelined": False,
     "master_key": "ab" * 32,
     "tenant_extractor": bool,
     "single_tenant_mode": True,
@@ -211,7 +212,16 @@ def test_what_this_version_does_not_have_is_refused(name: str) -> None:
 
 
 def test_values_that_ask_for_nothing_are_accepted() -> None:
-    made(stale_ttl=0, early_refresh=0, tags=(), interop=None, cache_if=None, cache_errors={}, write_behind=False)
+    made(
+        stale_ttl=0,
+        early_refresh=0,
+        tags=(),
+        interop=None,
+        cache_if=None,
+        cache_errors={},
+        write_behind=False,
+        pipelined=True,
+    )
     made(encryption=False, fail_closed=False, master_key=None)
     made(monitoring=MonitoringConfig(collect_stats=True, enable_tracing=True, enable_structured_logging=True))
 
