@@ -9,7 +9,7 @@ use std::fmt;
 use cachekit_wire::msgpack::{self, MAX_DEPTH, Reader, Token};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyDict, PyString};
 
 use super::temporal::{self, Temporal};
 use super::{keycache, layout, sentinel};
@@ -78,64 +78,182 @@ pub(crate) fn decode_value<'py>(
     let mut decoder = Decoder {
         py,
         reader: Reader::new(bytes),
-        owed: 0,
+        owed: 1,
+        frame: Frame::NONE,
+        outer: Vec::new(),
     };
-    let value = decoder.value(0)?;
+    // SAFETY: the decoder is fresh.
+    let object = unsafe { decoder.document() }.map_err(|error| *error)?;
+    // SAFETY: a new reference.
+    let object = unsafe { Bound::from_owned_ptr(py, object) };
     decoder.reader.finish()?;
-    Ok(value)
+    Ok(object)
 }
 
+type Object = *mut ffi::PyObject;
+
+/// A container that is being filled.
+struct Frame {
+    /// Null where there is none.
+    container: Object,
+    /// In a map, the key whose value comes next; null where a key comes next.
+    key: Object,
+    filled: usize,
+    len: usize,
+    is_map: bool,
+    /// Whether the map has a key that marks dates or times.
+    is_marked: bool,
+}
+
+impl Frame {
+    const NONE: Self = Self {
+        container: std::ptr::null_mut(),
+        key: std::ptr::null_mut(),
+        filled: 0,
+        len: 0,
+        is_map: false,
+        is_marked: false,
+    };
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        // SAFETY: both are owned by the frame, or null; frames are dropped with the GIL held.
+        unsafe {
+            ffi::Py_XDECREF(self.key);
+            ffi::Py_XDECREF(self.container);
+        }
+    }
+}
+
+/// Fills containers from the outermost on, without recursion.
 struct Decoder<'py, 'a> {
     py: Python<'py>,
     reader: Reader<'a>,
-    /// How many values the containers that have been begun still lack. Each takes a byte at least, so
-    /// a sum above the rest of the input is a lie, and nothing is reserved on the strength of it.
+    /// How many keys and values are still to come for what has been begun. Each takes a byte at least, so
+    /// a number above the rest of the input is a lie, and nothing is reserved on the strength of it.
     owed: usize,
+    /// The innermost container that is not full.
+    frame: Frame,
+    /// Those around it.
+    outer: Vec<Frame>,
 }
 
-impl<'py> Decoder<'py, '_> {
-    #[inline]
-    fn value(&mut self, depth: usize) -> Result<Bound<'py, PyAny>, Box<DecodeError>> {
-        let position = self.reader.position();
-        let token = self.reader.next().map_err(format)?;
-        // SAFETY: the GIL is held; each call gives a new reference or null with the exception set.
-        let object = unsafe {
-            match token {
-                Token::Str(text) => layout::new_str(text),
-                Token::Int(value) => ffi::PyLong_FromLongLong(value),
-                Token::Nil => return Ok(self.py.None().into_bound(self.py)),
-                Token::Bool(value) => ffi::PyBool_FromLong(value.into()),
-                Token::F64(value) => ffi::PyFloat_FromDouble(value),
-                Token::Map(len) => return self.map(len as usize, depth, position),
-                Token::Array(len) => return self.array(len as usize, depth, position),
-                Token::UInt(value) => ffi::PyLong_FromUnsignedLongLong(value),
-                Token::Bin(data) => ffi::PyBytes_FromStringAndSize(
-                    data.as_ptr().cast(),
-                    data.len() as ffi::Py_ssize_t,
-                ),
-                Token::Ext(code, _) => {
-                    return Err(Box::new(DecodeError::Extension(code, position)));
+impl Decoder<'_, '_> {
+    /// Reads one document and gives a new reference to it.
+    unsafe fn document(&mut self) -> Result<Object, Box<DecodeError>> {
+        loop {
+            let position = self.reader.position();
+            let token = self.reader.next().map_err(format)?;
+            self.owed -= 1;
+            // SAFETY: the GIL is held; each call gives a new reference or null with the exception set.
+            let object = unsafe {
+                if self.frame.is_map && self.frame.key.is_null() {
+                    self.frame.key = self.key(&token, position)?;
+                    continue;
+                }
+                match token {
+                    Token::Str(text) => layout::new_str(text),
+                    Token::Int(value) => ffi::PyLong_FromLongLong(value),
+                    Token::Nil => new_reference(ffi::Py_None()),
+                    Token::Bool(true) => new_reference(ffi::Py_True()),
+                    Token::Bool(false) => new_reference(ffi::Py_False()),
+                    Token::F64(value) => ffi::PyFloat_FromDouble(value),
+                    Token::Map(len) => {
+                        let len = len as usize;
+                        self.enter(2 * len, position)?;
+                        let dict = new_dict(len);
+                        if len > 0 && !dict.is_null() {
+                            self.open(dict, len, true);
+                            continue;
+                        }
+                        dict
+                    }
+                    Token::Array(len) => {
+                        let len = len as usize;
+                        self.enter(len, position)?;
+                        let list = ffi::PyList_New(len as ffi::Py_ssize_t);
+                        if len > 0 && !list.is_null() {
+                            self.open(list, len, false);
+                            continue;
+                        }
+                        list
+                    }
+                    Token::UInt(value) => ffi::PyLong_FromUnsignedLongLong(value),
+                    Token::Bin(data) => ffi::PyBytes_FromStringAndSize(
+                        data.as_ptr().cast(),
+                        data.len() as ffi::Py_ssize_t,
+                    ),
+                    Token::Ext(code, _) => {
+                        return Err(Box::new(DecodeError::Extension(code, position)));
+                    }
+                }
+            };
+            if object.is_null() {
+                return Err(self.raised());
+            }
+            // SAFETY: a new reference.
+            if let Some(document) = unsafe { self.put(object)? } {
+                return Ok(document);
+            }
+        }
+    }
+
+    /// Puts a value into its container, and each container that is thereby full into its own. Gives the
+    /// outermost one when that is full.
+    #[inline(always)]
+    unsafe fn put(&mut self, mut object: Object) -> Result<Option<Object>, Box<DecodeError>> {
+        loop {
+            let frame = &mut self.frame;
+            // SAFETY: the frame's container is ours alone and of the kind that it says, a list with room
+            // for `len`; hashing and comparing str and bytes runs no Python code.
+            unsafe {
+                if frame.is_map {
+                    let failed = ffi::PyDict_SetItem(frame.container, frame.key, object) != 0;
+                    ffi::Py_DECREF(object);
+                    ffi::Py_DECREF(frame.key);
+                    frame.key = std::ptr::null_mut();
+                    if failed {
+                        return Err(self.raised());
+                    }
+                } else if frame.container.is_null() {
+                    return Ok(Some(object));
+                } else {
+                    ffi::PyList_SET_ITEM(frame.container, frame.filled as ffi::Py_ssize_t, object);
                 }
             }
+            frame.filled += 1;
+            if frame.filled < frame.len {
+                return Ok(None);
+            }
+            object = std::mem::replace(&mut frame.container, std::ptr::null_mut());
+            let is_marked = frame.is_marked;
+            self.frame = self.outer.pop().unwrap_or(Frame::NONE);
+            if is_marked {
+                // SAFETY: a new reference to a dict.
+                object = unsafe { self.moment(object)? };
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn open(&mut self, container: Object, len: usize, is_map: bool) {
+        let frame = Frame {
+            container,
+            len,
+            is_map,
+            ..Frame::NONE
         };
-        self.made(object)
+        let outer = std::mem::replace(&mut self.frame, frame);
+        if !outer.container.is_null() {
+            self.outer.push(outer);
+        }
     }
 
-    /// Takes over a new reference.
+    /// Accounts for a container of `values` keys and values.
     #[inline(always)]
-    fn made(&self, object: *mut ffi::PyObject) -> Result<Bound<'py, PyAny>, Box<DecodeError>> {
-        // SAFETY: a new reference, or null with the exception set.
-        unsafe { Bound::from_owned_ptr_or_err(self.py, object) }.map_err(object_error)
-    }
-
-    /// Accounts for a container of `values` elements, keys and values counted apart.
-    #[inline(always)]
-    fn enter(
-        &mut self,
-        values: usize,
-        depth: usize,
-        position: usize,
-    ) -> Result<(), Box<DecodeError>> {
+    fn enter(&mut self, values: usize, position: usize) -> Result<(), Box<DecodeError>> {
+        let depth = self.outer.len() + usize::from(!self.frame.container.is_null());
         if depth >= MAX_DEPTH {
             return Err(format(msgpack::DecodeError::new(
                 position,
@@ -152,104 +270,75 @@ impl<'py> Decoder<'py, '_> {
         Ok(())
     }
 
-    fn array(
+    #[inline(always)]
+    unsafe fn key(
         &mut self,
-        len: usize,
-        depth: usize,
+        token: &Token<'_>,
         position: usize,
-    ) -> Result<Bound<'py, PyAny>, Box<DecodeError>> {
-        self.enter(len, depth, position)?;
-        // SAFETY: the GIL is held; the list is ours alone until it is full, and has room for `len`.
-        unsafe {
-            let list = self.made(ffi::PyList_New(len as ffi::Py_ssize_t))?;
-            for index in 0..len {
-                self.owed -= 1;
-                let item = self.value(depth + 1)?;
-                ffi::PyList_SET_ITEM(list.as_ptr(), index as ffi::Py_ssize_t, item.into_ptr());
+    ) -> Result<Object, Box<DecodeError>> {
+        let key = match token {
+            Token::Str(text) => {
+                self.frame.is_marked |= sentinel::marked(text.as_bytes()).is_some();
+                keycache::key(self.py, text)
             }
-            Ok(list)
-        }
-    }
-
-    fn map(
-        &mut self,
-        len: usize,
-        depth: usize,
-        position: usize,
-    ) -> Result<Bound<'py, PyAny>, Box<DecodeError>> {
-        self.enter(2 * len, depth, position)?;
-        let dict = self.made(new_dict(len))?;
-        let mut marked = None;
-        for _ in 0..len {
-            self.owed -= 2;
-            let at = self.reader.position();
-            let key = match self.reader.next().map_err(format)? {
-                Token::Str(text) => {
-                    if let Some(kind) = sentinel::marked(text.as_bytes()) {
-                        marked = Some(kind);
-                    }
-                    keycache::key(self.py, text)
-                }
-                // SAFETY: the pointer and length are those of a live slice.
-                Token::Bin(data) => unsafe {
-                    ffi::PyBytes_FromStringAndSize(
-                        data.as_ptr().cast(),
-                        data.len() as ffi::Py_ssize_t,
-                    )
-                },
-                _ => return Err(Box::new(DecodeError::Key(at))),
-            };
-            let key = self.made(key)?;
-            let item = self.value(depth + 1)?;
-            // SAFETY: the dict is ours alone; hashing and comparing str and bytes runs no Python code.
-            if unsafe { ffi::PyDict_SetItem(dict.as_ptr(), key.as_ptr(), item.as_ptr()) } != 0 {
-                return Err(object_error(PyErr::fetch(self.py)));
-            }
-        }
-        if marked.is_some() {
-            self.moment(dict)
+            // SAFETY: the pointer and length are those of a live slice.
+            Token::Bin(data) => unsafe {
+                ffi::PyBytes_FromStringAndSize(data.as_ptr().cast(), data.len() as ffi::Py_ssize_t)
+            },
+            _ => return Err(Box::new(DecodeError::Key(position))),
+        };
+        if key.is_null() {
+            Err(self.raised())
         } else {
-            Ok(dict)
+            Ok(key)
         }
     }
 
     /// A map with a key that marks dates or times: one of these if the key's value is true.
     #[inline(never)]
-    fn moment(&self, dict: Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Box<DecodeError>> {
+    unsafe fn moment(&self, dict: Object) -> Result<Object, Box<DecodeError>> {
         let failed = |error| Box::new(DecodeError::Moment(error));
+        // SAFETY: a new reference to a dict.
+        let dict = unsafe { Bound::from_owned_ptr(self.py, dict) };
         for (name, kind) in [
             (sentinel::DATETIME, Temporal::DateTime),
             (sentinel::DATE, Temporal::Date),
             (sentinel::TIME, Temporal::Time),
         ] {
-            let dict = dict.cast::<pyo3::types::PyDict>().expect("a dict was made");
-            let mark = dict.get_item(name).map_err(failed)?;
+            let mark = dict
+                .cast::<PyDict>()
+                .expect("a map is made a dict")
+                .get_item(name)
+                .map_err(failed)?;
             if mark.is_some_and(|mark| mark.is_truthy().unwrap_or(false)) {
-                let text = dict.as_any().get_item(sentinel::VALUE).map_err(failed)?;
+                let text = dict.get_item(sentinel::VALUE).map_err(failed)?;
                 let text = text
                     .cast_into::<PyString>()
                     .map_err(|error| failed(error.into()))?;
-                return temporal::parse(self.py, kind, &text).map_err(failed);
+                return temporal::parse(self.py, kind, &text)
+                    .map(Bound::into_ptr)
+                    .map_err(failed);
             }
         }
-        Ok(dict)
+        Ok(dict.into_ptr())
+    }
+
+    #[cold]
+    fn raised(&self) -> Box<DecodeError> {
+        Box::new(DecodeError::Object(PyErr::fetch(self.py)))
     }
 }
 
-impl From<Box<DecodeError>> for DecodeError {
-    fn from(error: Box<Self>) -> Self {
-        *error
-    }
+#[inline(always)]
+unsafe fn new_reference(object: Object) -> Object {
+    // SAFETY: the caller has a live object.
+    unsafe { ffi::Py_INCREF(object) };
+    object
 }
 
 #[cold]
 fn format(error: msgpack::DecodeError) -> Box<DecodeError> {
     Box::new(DecodeError::Format(error))
-}
-
-#[cold]
-fn object_error(error: PyErr) -> Box<DecodeError> {
-    Box::new(DecodeError::Object(error))
 }
 
 /// A dict with room for `len` entries where the interpreter can be asked for that.

@@ -11,7 +11,7 @@ const SLOTS: usize = 1024;
 /// Longer keys are rarely repeated.
 const MAX_LEN: usize = 64;
 
-/// Strings by the hash of their text; a newer one replaces the older in its slot.
+/// Strings by the hash of their text, two to a hash; a new one replaces the older of the two.
 struct Slots([*mut ffi::PyObject; SLOTS]);
 
 // SAFETY: the pointers are only followed with the GIL held.
@@ -29,23 +29,51 @@ pub(super) fn key(py: Python<'_>, text: &str) -> *mut ffi::PyObject {
     }
     let slot = slot(bytes);
     let found = CACHE.with(py, |slots| {
-        let cached = slots.0[slot];
         // SAFETY: a slot is null or holds a reference to a compact ASCII string.
-        unsafe {
-            let hit = !cached.is_null()
-                && matches!(layout::text(cached), layout::Text::Utf8(t) if t == bytes);
-            if hit {
-                ffi::Py_INCREF(cached);
-                cached
-            } else {
-                std::ptr::null_mut()
-            }
-        }
+        unsafe { take(slots.0[slot], bytes).or_else(|| take(slots.0[slot ^ 1], bytes)) }
     });
-    if found.is_null() {
-        insert(py, slot, text)
-    } else {
-        found
+    match found {
+        Some(key) => key,
+        None => insert(py, slot, text),
+    }
+}
+
+/// A new reference to `cached` if its text is `bytes`.
+///
+/// # Safety
+/// `cached` is null or a compact ASCII string; the GIL is held.
+#[inline(always)]
+unsafe fn take(cached: *mut ffi::PyObject, bytes: &[u8]) -> Option<*mut ffi::PyObject> {
+    // SAFETY: the caller's promise; the characters follow the string's header.
+    unsafe {
+        if cached.is_null() || (*cached.cast::<ffi::PyASCIIObject>()).length as usize != bytes.len()
+        {
+            return None;
+        }
+        let data = cached.cast::<ffi::PyASCIIObject>().add(1).cast::<u8>();
+        same(std::slice::from_raw_parts(data, bytes.len()), bytes).then(|| {
+            ffi::Py_INCREF(cached);
+            cached
+        })
+    }
+}
+
+/// Whether two slices of the same length of 2 to 64 are equal; without the call that a comparison of
+/// unknown length would be.
+#[inline(always)]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    // Words that overlap where the length is none of theirs.
+    fn words<const N: usize>(a: &[u8], b: &[u8]) -> bool {
+        let ends = a.last_chunk::<N>() == b.last_chunk::<N>();
+        ends && a
+            .chunks_exact(N)
+            .zip(b.chunks_exact(N))
+            .all(|(a, b)| a.first_chunk::<N>() == b.first_chunk::<N>())
+    }
+    match a.len() {
+        8.. => words::<8>(a, b),
+        4.. => words::<4>(a, b),
+        _ => words::<2>(a, b),
     }
 }
 
@@ -61,7 +89,10 @@ fn insert(py: Python<'_>, slot: usize, text: &str) -> *mut ffi::PyObject {
         }
         ffi::PyObject_Hash(made);
         ffi::Py_INCREF(made);
-        let old = CACHE.with(py, |slots| std::mem::replace(&mut slots.0[slot], made));
+        let old = CACHE.with(py, |slots| {
+            let older = std::mem::replace(&mut slots.0[slot], made);
+            std::mem::replace(&mut slots.0[slot ^ 1], older)
+        });
         ffi::Py_XDECREF(old);
         made
     }

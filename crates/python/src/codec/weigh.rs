@@ -140,11 +140,10 @@ impl Scale<'_> {
 
     #[inline(always)]
     unsafe fn elements(&mut self, items: *const Object, len: ffi::Py_ssize_t) {
-        // SAFETY: the array has `len` objects; a list or tuple in the making has nulls.
-        let items = if len == 0 {
-            &[]
-        } else {
-            unsafe { std::slice::from_raw_parts(items, len as usize) }
+        let items = match len {
+            0 => &[],
+            // SAFETY: the array has `len` objects; a list or tuple in the making has nulls.
+            _ => unsafe { std::slice::from_raw_parts(items, len as usize) },
         };
         let room = MAX_VISITS.saturating_sub(self.visits);
         self.unseen += items.len().saturating_sub(room);
@@ -305,7 +304,6 @@ unsafe fn str_size(object: Object) -> usize {
 unsafe fn int_size(object: Object) -> usize {
     // SAFETY: the object is an int. Its size field counts digits of 30 bits, with the sign mixed in.
     unsafe {
-        let class = &raw const ffi::PyLong_Type;
         #[cfg(not(Py_3_12))]
         let digits = (*object.cast::<ffi::PyVarObject>()).ob_size.unsigned_abs();
         #[cfg(Py_3_12)]
@@ -313,7 +311,7 @@ unsafe fn int_size(object: Object) -> usize {
             .cast::<usize>()
             .add(size_of::<ffi::PyObject>() / size_of::<usize>())
             >> 3;
-        (*class).tp_basicsize as usize + 4 * digits.max(1)
+        ffi::PyLong_Type.tp_basicsize as usize + 4 * digits.max(1)
     }
 }
 
@@ -322,7 +320,7 @@ unsafe fn dict_size(object: Object) -> usize {
     // SAFETY: the object is a dict.
     let used = unsafe { ffi::PyDict_Size(object) } as usize;
     // SAFETY: the type lives as long as the process.
-    let base = block(GC_HEADER + unsafe { (*(&raw const ffi::PyDict_Type)).tp_basicsize } as usize);
+    let base = block(GC_HEADER + unsafe { ffi::PyDict_Type.tp_basicsize } as usize);
     if used == 0 {
         return base;
     }

@@ -65,8 +65,8 @@ pub(super) unsafe fn other(py: Python<'_>, object: Object) -> Option<Other> {
 unsafe fn is_named_tuple(py: Python<'_>, class: *mut ffi::PyTypeObject) -> bool {
     // SAFETY: the class is alive.
     unsafe {
-        let bare = (*class).tp_basicsize == (*(&raw mut ffi::PyTuple_Type)).tp_basicsize
-            && (*class).tp_dictoffset == 0;
+        let bare =
+            (*class).tp_basicsize == ffi::PyTuple_Type.tp_basicsize && (*class).tp_dictoffset == 0;
         #[cfg(Py_3_11)]
         let bare = bare && ffi::PyType_GetFlags(class) & ffi::Py_TPFLAGS_MANAGED_DICT == 0;
         let class = Bound::<PyAny>::from_borrowed_ptr(py, class.cast());

@@ -6,6 +6,8 @@
 //! collector, which has nothing to find in it and needs no time for it.
 
 mod copy;
+mod image;
+mod nature;
 mod take;
 
 use pyo3::ffi;
@@ -83,7 +85,7 @@ pub(crate) fn hold(_py: Python<'_>, object: &Bound<'_, PyAny>, exact: bool) -> P
     if exact {
         take::exact(object)
     } else {
-        take::as_decoded(object)
+        image::as_decoded(object)
     }
 }
 

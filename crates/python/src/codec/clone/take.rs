@@ -3,35 +3,35 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use pyo3::exceptions::PyTypeError;
-use pyo3::ffi;
-use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::{
+    ffi,
+    prelude::*,
+    types::{PyDict, PyList, PyTuple},
+};
 
-use super::super::classes::{self, Kind};
-use super::super::temporal::{self, Temporal, Zone};
-use super::copy::{Other, call_copy, new_tuple, other, plan};
-use super::{Held, Shape, Template};
+use super::{
+    Held, Shape, Template,
+    copy::{Other, call_copy, new_tuple, other, plan},
+    nature::{Nature, is_atom, nature},
+};
 
 /// Values deeper than this are not taken apart.
-const MAX_DEPTH: usize = cachekit_wire::msgpack::MAX_DEPTH;
+pub(super) const MAX_DEPTH: usize = cachekit_wire::msgpack::MAX_DEPTH;
+
+/// The taker's references to an element that it has in hand,
+const BOUND: ffi::Py_ssize_t = 1;
+/// and to one that is also in the copy of its container that is being made.
+const BOUND_AND_COPY: ffi::Py_ssize_t = 2;
 
 /// Holds a value of which callers get exact copies.
 pub(super) fn exact(object: &Bound<'_, PyAny>) -> PyResult<Held> {
     let mut taker = Taker::default();
-    match taker.take(object, 0)? {
+    match taker.take(object, BOUND, 0)? {
         Taken::TooDeep => Ok(Held::Opaque(object.clone().unbind())),
         Taken::Same(Nature::Immutable) => Ok(Held::Shared(object.clone().unbind())),
         Taken::Same(Nature::Opaque) => Ok(Held::Opaque(object.clone().unbind())),
         Taken::Copy(template) => Ok(taker.finish(template)),
     }
-}
-
-/// Whether an object that is not taken apart could be changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Nature {
-    Immutable,
-    Opaque,
 }
 
 enum Taken<'py> {
@@ -43,11 +43,11 @@ enum Taken<'py> {
 }
 
 #[derive(Default)]
-struct Taker<'py> {
+pub(super) struct Taker<'py> {
     /// Copies by the containers they were made of, which are kept alive so that no other takes the address.
     memo: HashMap<*mut ffi::PyObject, (Bound<'py, PyAny>, Bound<'py, PyAny>), RandomState>,
     /// The dicts, lists, tuples and sets of the template.
-    made: Vec<Bound<'py, PyAny>>,
+    pub(super) made: Vec<Bound<'py, PyAny>>,
     aliased: bool,
     has_opaque: bool,
     /// Whether there is more than dicts, lists and objects without references.
@@ -55,7 +55,7 @@ struct Taker<'py> {
 }
 
 impl<'py> Taker<'py> {
-    fn finish(self, template: Bound<'py, PyAny>) -> Held {
+    pub(super) fn finish(self, template: Bound<'py, PyAny>) -> Held {
         let shape = if self.aliased {
             Shape::Aliased
         } else if self.mixed {
@@ -81,16 +81,20 @@ impl<'py> Taker<'py> {
         })
     }
 
-    /// `object` is on a reference of the caller's own, besides that of the container it is in.
-    fn take(&mut self, object: &Bound<'py, PyAny>, depth: usize) -> PyResult<Taken<'py>> {
+    /// `ours`: how many references to `object` are the taker's, besides that of the container it is in.
+    fn take(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        ours: ffi::Py_ssize_t,
+        depth: usize,
+    ) -> PyResult<Taken<'py>> {
         let class = object.get_type_ptr();
         let is_dict = class == &raw mut ffi::PyDict_Type;
         let is_list = class == &raw mut ffi::PyList_Type;
-        // SAFETY: the object is alive.
-        let other = if is_dict || is_list {
-            None
-        } else {
-            unsafe { other(object.py(), object.as_ptr()) }
+        let other = match is_dict || is_list {
+            true => None,
+            // SAFETY: the object is alive.
+            false => unsafe { other(object.py(), object.as_ptr()) },
         };
         if !is_dict && !is_list && other.is_none() {
             return Ok(self.leaf(object));
@@ -98,9 +102,9 @@ impl<'py> Taker<'py> {
         if depth >= MAX_DEPTH {
             return Ok(Taken::TooDeep);
         }
-        // One reference is the container's, one ours; with a third it may be met again.
+        // What only its container and we refer to cannot be met again.
         // SAFETY: the object is alive.
-        let may_recur = depth == 0 || unsafe { ffi::Py_REFCNT(object.as_ptr()) } > 2;
+        let may_recur = depth == 0 || unsafe { ffi::Py_REFCNT(object.as_ptr()) } > 1 + ours;
         if may_recur && let Some((_, known)) = self.memo.get(&object.as_ptr()) {
             self.aliased = true;
             return Ok(Taken::Copy(known.clone()));
@@ -183,8 +187,12 @@ impl<'py> Taker<'py> {
         } != 0
         {
             // SAFETY: both are alive.
+            if unsafe { is_atom(value) } {
+                continue;
+            }
+            // SAFETY: as above.
             let value = unsafe { Bound::from_borrowed_ptr(py, value) };
-            match self.take(&value, depth + 1)? {
+            match self.take(&value, BOUND_AND_COPY, depth + 1)? {
                 Taken::Same(_) => {}
                 Taken::TooDeep => return Ok(Taken::TooDeep),
                 Taken::Copy(inner) => {
@@ -208,7 +216,15 @@ impl<'py> Taker<'py> {
         self.remember(object, copy.as_any(), may_recur);
         self.made.push(copy.clone().into_any());
         for index in 0..copy.len() {
-            match self.take(&copy.get_item(index)?, depth + 1)? {
+            // SAFETY: the list is ours alone, and its length stays.
+            let item = unsafe { ffi::PyList_GET_ITEM(copy.as_ptr(), index as ffi::Py_ssize_t) };
+            // SAFETY: the list holds it.
+            if unsafe { is_atom(item) } {
+                continue;
+            }
+            // SAFETY: as above.
+            let item = unsafe { Bound::from_borrowed_ptr(object.py(), item) };
+            match self.take(&item, BOUND_AND_COPY, depth + 1)? {
                 Taken::Same(_) => {}
                 Taken::TooDeep => return Ok(Taken::TooDeep),
                 Taken::Copy(inner) => copy.set_item(index, inner)?,
@@ -228,7 +244,7 @@ impl<'py> Taker<'py> {
         let mut items = Vec::with_capacity(tuple.len());
         let (mut nature, mut changes) = (Nature::Immutable, false);
         for item in tuple {
-            match self.take(&item, depth + 1)? {
+            match self.take(&item, BOUND, depth + 1)? {
                 Taken::Same(Nature::Immutable) => items.push(item),
                 Taken::Same(Nature::Opaque) => {
                     nature = Nature::Opaque;
@@ -303,7 +319,7 @@ impl<'py> Taker<'py> {
         let copy = unsafe { owned(object.py(), call_copy(object.py(), object.as_ptr()))? };
         self.remember(object, &copy, may_recur);
         for index in 0..copy.len()? {
-            match self.take(&copy.get_item(index)?, depth + 1)? {
+            match self.take(&copy.get_item(index)?, BOUND_AND_COPY, depth + 1)? {
                 Taken::Same(_) => {}
                 Taken::TooDeep => return Ok(Taken::TooDeep),
                 Taken::Copy(inner) => copy.set_item(index, inner)?,
@@ -318,176 +334,4 @@ impl<'py> Taker<'py> {
 unsafe fn owned(py: Python<'_>, object: *mut ffi::PyObject) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: the caller's promise.
     unsafe { Bound::from_owned_ptr_or_err(py, object) }
-}
-
-/// Whether an object that is no container of the builtin kinds could be changed.
-fn nature(object: &Bound<'_, PyAny>, depth: usize) -> Nature {
-    if depth > MAX_DEPTH {
-        return Nature::Opaque;
-    }
-    // SAFETY: the object is alive; addresses are only compared.
-    unsafe {
-        let class = object.get_type_ptr();
-        let plain = class == &raw mut ffi::PyUnicode_Type
-            || class == &raw mut ffi::PyLong_Type
-            || class == &raw mut ffi::PyFloat_Type
-            || class == &raw mut ffi::PyBool_Type
-            || class == &raw mut ffi::PyBytes_Type
-            || class == &raw mut ffi::PyComplex_Type
-            || class == &raw mut ffi::PyRange_Type
-            || class == &raw mut ffi::PyFunction_Type
-            || class == &raw mut ffi::PyCFunction_Type
-            || object.is_none()
-            || ffi::PyType_Check(object.as_ptr()) != 0
-            || object.as_ptr() == ffi::Py_Ellipsis()
-            || object.as_ptr() == ffi::Py_NotImplemented();
-        if plain {
-            return Nature::Immutable;
-        }
-        if class == &raw mut ffi::PyTuple_Type || class == &raw mut ffi::PyFrozenSet_Type {
-            let all = object.try_iter().and_then(|items| {
-                items
-                    .map(|item| Ok(nature(&item?, depth + 1)))
-                    .collect::<PyResult<Vec<_>>>()
-            });
-            let immutable = all.is_ok_and(|all| all.iter().all(|&n| n == Nature::Immutable));
-            return if immutable {
-                Nature::Immutable
-            } else {
-                Nature::Opaque
-            };
-        }
-    }
-    match Temporal::exact(object.py(), object.get_type_ptr()) {
-        Ok(Some(_)) => return Nature::Immutable,
-        Ok(None) => {}
-        Err(_) => return Nature::Opaque,
-    }
-    match classes::of(&object.get_type()) {
-        Ok(class)
-            if matches!(
-                class.kind,
-                Kind::Enum
-                    | Kind::Text
-                    | Kind::Path
-                    | Kind::NumpyScalar
-                    | Kind::Missing
-                    | Kind::Timedelta
-            ) =>
-        {
-            Nature::Immutable
-        }
-        _ => Nature::Opaque,
-    }
-}
-
-/// Holds a value that the std serializer has taken, as it would be decoded.
-pub(super) fn as_decoded(object: &Bound<'_, PyAny>) -> PyResult<Held> {
-    let mut taker = Taker::default();
-    let image = image(&mut taker, object, 0)?;
-    if taker.made.is_empty() {
-        Ok(Held::Shared(image.unbind()))
-    } else {
-        Ok(taker.finish(image))
-    }
-}
-
-fn image<'py>(
-    taker: &mut Taker<'py>,
-    object: &Bound<'py, PyAny>,
-    depth: usize,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = object.py();
-    let class = object.get_type_ptr();
-    if depth > MAX_DEPTH {
-        return Err(PyTypeError::new_err(
-            "nested deeper than the std serializer takes",
-        ));
-    }
-    // Addresses of types are only compared.
-    if class == &raw mut ffi::PyDict_Type || classes::is_ordered_dict(object) {
-        let copy = PyDict::new(py);
-        // SAFETY: both are dicts, the second perhaps with an order of its own, which updating follows.
-        if unsafe { ffi::PyDict_Update(copy.as_ptr(), object.as_ptr()) } != 0 {
-            return Err(PyErr::fetch(py));
-        }
-        taker.made.push(copy.clone().into_any());
-        let mut position = 0;
-        let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
-        // SAFETY: the dict is ours alone, and only values of keys that it has are replaced.
-        while unsafe {
-            ffi::PyDict_Next(
-                copy.as_ptr(),
-                &raw mut position,
-                &raw mut key,
-                &raw mut value,
-            )
-        } != 0
-        {
-            // SAFETY: alive, and from here on by a reference of ours.
-            let value = unsafe { Bound::from_borrowed_ptr(py, value) };
-            let inner = image(taker, &value, depth + 1)?;
-            // SAFETY: as above.
-            if !inner.is(&value)
-                && unsafe { ffi::PyDict_SetItem(copy.as_ptr(), key, inner.as_ptr()) } != 0
-            {
-                return Err(PyErr::fetch(py));
-            }
-        }
-        return Ok(copy.into_any());
-    }
-    let list = if let Ok(list) = object.cast_exact::<PyList>() {
-        Some(list.get_slice(0, list.len()))
-    } else if let Ok(tuple) = object.cast_exact::<PyTuple>() {
-        Some(tuple.to_list())
-    } else {
-        None
-    };
-    if let Some(copy) = list {
-        taker.made.push(copy.clone().into_any());
-        for index in 0..copy.len() {
-            let item = copy.get_item(index)?;
-            let inner = image(taker, &item, depth + 1)?;
-            if !inner.is(&item) {
-                copy.set_item(index, inner)?;
-            }
-        }
-        return Ok(copy.into_any());
-    }
-    scalar_image(py, object)
-}
-
-fn scalar_image<'py>(py: Python<'py>, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let class = object.get_type_ptr();
-    let same = class == &raw mut ffi::PyUnicode_Type
-        || class == &raw mut ffi::PyLong_Type
-        || class == &raw mut ffi::PyFloat_Type
-        || class == &raw mut ffi::PyBool_Type
-        || class == &raw mut ffi::PyBytes_Type
-        || object.is_none();
-    if same {
-        return Ok(object.clone());
-    }
-    if class == &raw mut ffi::PyByteArray_Type {
-        // SAFETY: the object is a bytearray; nothing resizes it while the slice lives.
-        let bytes = unsafe {
-            let data = ffi::PyByteArray_AsString(object.as_ptr()).cast::<u8>();
-            std::slice::from_raw_parts(data, ffi::PyByteArray_Size(object.as_ptr()) as usize)
-        };
-        return Ok(PyBytes::new(py, bytes).into_any());
-    }
-    match Temporal::exact(py, class)? {
-        Some(kind @ (Temporal::DateTime | Temporal::Date | Temporal::Time)) => {
-            let iso = temporal::iso(object, kind)?;
-            // What has a time zone comes back with the zone's offset alone.
-            if iso.zone == Zone::Naive {
-                return Ok(object.clone());
-            }
-            temporal::parse(py, kind, &pyo3::types::PyString::new(py, iso.text.as_str()))
-        }
-        _ => Err(PyTypeError::new_err(format!(
-            "a value of type {} is none that the std serializer has taken",
-            super::super::refusal::type_name(&object.get_type())
-        ))),
-    }
 }
