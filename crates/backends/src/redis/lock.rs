@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::RedisBackend;
+use super::Servers;
 use super::command::{self, Command, Replies, milliseconds};
 use super::node::Request;
 use crate::backend::{Found, LockReply, Locking, Remaining};
@@ -99,7 +99,7 @@ pub(super) fn reply(held: Option<Duration>, found: Option<Found>) -> LockReply {
     }
 }
 
-impl Locking for RedisBackend {
+impl Locking for Servers {
     fn try_lock(
         &self,
         key: &str,

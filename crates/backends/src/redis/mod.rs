@@ -39,7 +39,10 @@ const MAX_LENGTH: usize = 512 << 20;
 const DELETE_AT_ONCE: usize = 256;
 
 /// A [`Backend`] that keeps entries in Redis or Valkey.
-pub struct RedisBackend {
+pub struct RedisBackend(Servers);
+
+/// What the blocking, the locking and the asynchronous operations work on.
+struct Servers {
     config: RedisConfig,
     live: PerProcess<Arc<Live>>,
 }
@@ -55,7 +58,7 @@ impl RedisBackend {
     #[must_use]
     pub fn new(config: RedisConfig) -> Self {
         let live = PerProcess::new(Live::new(&config));
-        Self { config, live }
+        Self(Servers { config, live })
     }
 
     /// A backend for the servers of a URL, with the other settings at their defaults.
@@ -65,7 +68,9 @@ impl RedisBackend {
     pub fn from_url(url: &str) -> Result<Self> {
         RedisConfig::from_url(url).map(Self::new)
     }
+}
 
+impl Servers {
     fn live(&self) -> &Arc<Live> {
         self.live.get(|| Live::new(&self.config))
     }
@@ -109,7 +114,7 @@ impl Live {
 
 impl fmt::Debug for RedisBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("RedisBackend").field(&self.config).finish()
+        f.debug_tuple("RedisBackend").field(&self.0.config).finish()
     }
 }
 
@@ -131,7 +136,7 @@ impl Backend for RedisBackend {
     fn get(&self, key: &str, want_ttl: bool, timeout: Duration) -> Result<Option<Found>> {
         let batch = command::get(key);
         let batch = &batch[..1 + usize::from(want_ttl)];
-        self.run("get", key, batch, timeout)?.found(want_ttl)
+        self.0.run("get", key, batch, timeout)?.found(want_ttl)
     }
 
     fn get_with(
@@ -141,7 +146,7 @@ impl Backend for RedisBackend {
         want_ttl: bool,
         timeout: Duration,
     ) -> Result<(Option<Found>, Option<Bytes>)> {
-        if self.topology().is_cluster() {
+        if self.0.topology().is_cluster() {
             // The two keys may be on different servers.
             let started = Instant::now();
             let found = Backend::get(self, key, want_ttl, timeout)?;
@@ -152,28 +157,33 @@ impl Backend for RedisBackend {
             ));
         }
         let batch = command::get_with(key, beside, want_ttl);
-        self.run("get", key, &batch, timeout)?.found_with(want_ttl)
+        self.0
+            .run("get", key, &batch, timeout)?
+            .found_with(want_ttl)
     }
 
     fn add(&self, key: &str, value: &[u8], timeout: Duration) -> Result<Bytes> {
-        self.run("add", key, &command::add(key, value), timeout)?
+        self.0
+            .run("add", key, &command::add(key, value), timeout)?
             .added(value)
     }
 
     fn set(&self, key: &str, value: &[u8], ttl: Option<Duration>, timeout: Duration) -> Result<()> {
         let life = ttl.map(|ttl| milliseconds("set", ttl)).transpose()?;
-        self.run("set", key, &[command::set(key, value, life)], timeout)?
+        self.0
+            .run("set", key, &[command::set(key, value, life)], timeout)?
             .done()?;
         Ok(())
     }
 
     fn delete(&self, key: &str, timeout: Duration) -> Result<bool> {
-        self.run("delete", key, &[command::delete(key)], timeout)?
+        self.0
+            .run("delete", key, &[command::delete(key)], timeout)?
             .any()
     }
 
     fn delete_many(&self, keys: &[&str], timeout: Duration) -> Result<u64> {
-        let topology = self.topology();
+        let topology = self.0.topology();
         let at_once = if topology.is_cluster() {
             1
         } else {
@@ -198,35 +208,37 @@ impl Backend for RedisBackend {
     }
 
     fn exists(&self, key: &str, timeout: Duration) -> Result<bool> {
-        self.run("exists", key, &[command::exists(key)], timeout)?
+        self.0
+            .run("exists", key, &[command::exists(key)], timeout)?
             .any()
     }
 
     fn ttl(&self, key: &str, timeout: Duration) -> Result<Option<Remaining>> {
-        self.run("ttl", key, &[command::ttl(key)], timeout)?
+        self.0
+            .run("ttl", key, &[command::ttl(key)], timeout)?
             .remaining()
     }
 
     fn expire(&self, key: &str, ttl: Duration, timeout: Duration) -> Result<bool> {
         let batch = [command::expire(key, milliseconds("expire", ttl)?)];
-        self.run("expire", key, &batch, timeout)?.any()
+        self.0.run("expire", key, &batch, timeout)?.any()
     }
 
     fn health(&self, timeout: Duration) -> Result<Health> {
         let batch = health::commands();
         let request = Request::new("health", &batch, timeout);
-        health::read(&request, self.topology().run(None, &request)?)
+        health::read(&request, self.0.topology().run(None, &request)?)
     }
 
     fn lock(&self) -> Option<&dyn Locking> {
-        Some(self)
+        Some(&self.0)
     }
 
     fn aio(&self) -> Option<&dyn AsyncBackend> {
-        Some(self)
+        Some(&self.0)
     }
 
     fn after_fork(&self) {
-        self.live();
+        self.0.live();
     }
 }

@@ -14,11 +14,11 @@ pub(super) use self::link::{Link, call};
 use super::command::{self, milliseconds};
 use super::lock::{self, Names};
 use super::node::Request;
-use super::{RedisBackend, health};
+use super::{Servers, health};
 use crate::backend::{AsyncBackend, Found, Health, LockReply, Released, Remaining};
 use crate::error::Result;
 
-impl AsyncBackend for RedisBackend {
+impl AsyncBackend for Servers {
     fn get<'a>(
         &'a self,
         key: &'a str,
@@ -106,9 +106,7 @@ impl AsyncBackend for RedisBackend {
     ) -> BoxFuture<'a, Result<u64>> {
         async move {
             // All of them are under way at once, on one connection per server.
-            let deletions = keys
-                .iter()
-                .map(|key| AsyncBackend::delete(self, key, timeout));
+            let deletions = keys.iter().map(|key| self.delete(key, timeout));
             let removed = try_join_all(deletions).await?;
             Ok(removed.into_iter().map(u64::from).sum())
         }
