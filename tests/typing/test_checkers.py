@@ -6,26 +6,30 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = sorted((ROOT / "tests" / "typing" / "cases").glob("*.py"))
+
+WRONG = """
+from cachekit import cache
+
+@cache(ttl=5)
+def f(number: int) -> str:
+    return str(number)
+
+f("not a number")
+f(1).no_such_attribute
+"""
 
 
-def script(name: str) -> str | None:
-    beside = Path(sys.executable).parent / name
-    return str(beside) if beside.exists() else shutil.which(name)
-
-
-@pytest.mark.slow
-def test_pyright(tmp_path: Path) -> None:
-    pyright = script("pyright")
-    if pyright is None:
-        pytest.skip("pyright is not installed")
+def pyright(home: Path) -> tuple[int, str]:
+    program = shutil.which("basedpyright", path=str(Path(sys.executable).parent)) or shutil.which("pyright")
+    assert program is not None, "neither basedpyright nor pyright is installed: pip install -r scripts/requirements.txt"
     settings = {
-        "include": [str(path) for path in CASES],
+        "include": ["cases"],
         "extraPaths": [str(ROOT / "python")],
         "pythonVersion": "3.9",
         "typeCheckingMode": "strict",
@@ -33,29 +37,36 @@ def test_pyright(tmp_path: Path) -> None:
         "reportUnnecessaryTypeIgnoreComment": "error",
         "reportMissingModuleSource": False,
     }
-    project = tmp_path / "pyrightconfig.json"
-    project.write_text(json.dumps(settings))
-    run = subprocess.run(
-        [pyright, "-p", str(project), "--pythonpath", sys.executable], capture_output=True, text=True, timeout=300
+    (home / "pyrightconfig.json").write_text(json.dumps(settings))
+    return run(home, program, "--pythonpath", sys.executable)
+
+
+def mypy(home: Path) -> tuple[int, str]:
+    (home / "mypy.ini").write_text(
+        f"[mypy]\nstrict = True\nmypy_path = {ROOT / 'python'}\nexplicit_package_bases = True\nfiles = cases\n"
     )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "0 errors" in run.stdout
+    return run(home, sys.executable, "-m", "mypy", "--config-file", "mypy.ini")
+
+
+def run(home: Path, *command: str) -> tuple[int, str]:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=home, check=False)
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.slow
-def test_mypy(tmp_path: Path) -> None:
-    if script("mypy") is None:
-        pytest.skip("mypy is not installed")
-    settings = tmp_path / "mypy.ini"
-    settings.write_text(
-        f"[mypy]\nstrict = True\nwarn_unused_ignores = True\nenable_error_code = \nmypy_path = {ROOT / 'python'}\n"
-        f"cache_dir = {tmp_path / 'cache'}\nexplicit_package_bases = True\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file", str(settings), *map(str, CASES)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=tmp_path,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
+@pytest.mark.parametrize("checker", [pyright, mypy])
+def test_the_cases(checker: Callable[[Path], tuple[int, str]], tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "tests" / "typing" / "cases", tmp_path / "cases")
+    code, output = checker(tmp_path)
+    assert code == 0, output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checker", [pyright, mypy])
+def test_a_wrong_call_is_seen(checker: Callable[[Path], tuple[int, str]], tmp_path: Path) -> None:
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "cases" / "wrong.py").write_text(WRONG)
+    code, output = checker(tmp_path)
+    assert code == 1, output
+    assert "wrong.py:8" in output
+    assert "no_such_attribute" in output
