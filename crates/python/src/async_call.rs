@@ -251,10 +251,10 @@ impl AsyncCall {
             .filling
             .as_ref()
             .and_then(|filling| filling.shared().cloned());
-        if let (Some(asked), Some(shared)) = (self.asked.take(), shared) {
-            if let Asked::Answered(reply) = std::mem::replace(&mut *asked.lock(), Asked::Orphaned) {
-                release_orphan(&shared, &reply);
-            }
+        if let (Some(asked), Some(shared)) = (self.asked.take(), shared)
+            && let Asked::Answered(reply) = std::mem::replace(&mut *asked.lock(), Asked::Orphaned)
+        {
+            release_orphan(&shared, &reply);
         }
         if let Some(filling) = self.filling.take() {
             filling.abandon();

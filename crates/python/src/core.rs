@@ -68,6 +68,7 @@ pub(crate) enum Once {
     TtlFunction = 128,
     Altered = 256,
     Uncopyable = 512,
+    Unresolved = 1024,
 }
 
 impl Core {
@@ -124,7 +125,17 @@ impl Core {
         if settings.l1_max_bytes > self.namespace.l1.capacity() {
             drop(self.namespace.l1.set_capacity(settings.l1_max_bytes));
         }
-        let found = self.options.resolve_backend.call0(py)?;
+        let found = match self.options.resolve_backend.call0(py) {
+            Ok(found) => found,
+            Err(error) if crate::is_configuration_error(py, &error) => return Err(error),
+            Err(error) => {
+                // Not the caller's doing: without a shared layer this time, asked again next time.
+                self.warn_once(py, Once::Unresolved, || {
+                    format!("its backend cannot be made, so calls run with L1 only: {error}")
+                });
+                return Ok(Resolved::local(settings));
+            }
+        };
         let guards = &self.options.guards;
         let resolved = backend::resolve(found.bind(py), &self.namespace, guards, settings)?;
         if let (Some(_), Some(reason)) = (&resolved.store, &self.options.local_reason) {

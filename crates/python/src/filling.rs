@@ -19,7 +19,7 @@ use cachekit_engine::{
     time::Tick,
 };
 use cachekit_wire::{frame::Extension, generation::Generation};
-use pyo3::{exceptions::PyException, prelude::*};
+use pyo3::{exceptions::PyException, ffi, prelude::*};
 
 use crate::{
     backend::Resolved,
@@ -356,6 +356,16 @@ impl Filling {
         at: Tick,
     ) -> bool {
         self.deliver = Some(Delivered::Unshareable);
+        if is_spent_by_use(object) {
+            core.warn_once(py, Once::Unencodable, || {
+                format!(
+                    "not cached: the result is {}, which can be used up once only; \
+                     return a list, or make the function a coroutine function",
+                    object.get_type()
+                )
+            });
+            return false;
+        }
         let life = match core.ttl(&self.resolved.settings, object) {
             Ok(life) => life,
             Err(error) => {
@@ -550,6 +560,16 @@ fn held(
             });
             None
         }
+    }
+}
+
+/// Whether a result is gone once somebody has iterated over or awaited it.
+fn is_spent_by_use(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: reads the slots of a live object's type.
+    unsafe {
+        let asyncs = (*ffi::Py_TYPE(object.as_ptr())).tp_as_async;
+        let awaits = !asyncs.is_null() && (*asyncs).am_await.is_some();
+        awaits || ffi::PyIter_Check(object.as_ptr()) != 0
     }
 }
 

@@ -1,5 +1,6 @@
 //! The native half of the Python package: conversion, call path, asyncio bridge.
 
+mod answer;
 mod async_call;
 mod backend;
 mod bridge;
@@ -8,11 +9,13 @@ mod codec;
 mod core;
 mod coroutine;
 mod filling;
+mod fork;
 mod log;
 mod namespace;
 mod object;
 mod operations;
 mod options;
+mod plan;
 mod sync_call;
 mod testing;
 mod value;
@@ -26,6 +29,13 @@ fn configuration_error(py: Python<'_>, message: &str) -> PyErr {
         .and_then(|module| module.getattr(intern!(py, "ConfigurationError")))
         .and_then(|class| class.call1((message,)));
     made.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// Whether an exception says that the user's configuration is wrong.
+fn is_configuration_error(py: Python<'_>, error: &PyErr) -> bool {
+    py.import(intern!(py, "cachekit.config.validation"))
+        .and_then(|module| module.getattr(intern!(py, "ConfigurationError")))
+        .is_ok_and(|class| error.matches(py, class).unwrap_or(false))
 }
 
 #[pymodule(gil_used = true)]
@@ -42,7 +52,7 @@ mod _native {
     use super::bridge::LoopBridge;
     #[pymodule_export]
     use super::core::Core;
-    use super::{namespace, object, testing};
+    use super::{answer, fork, namespace, object, testing};
 
     /// Makes the cached function around `func`.
     #[pyfunction]
@@ -57,7 +67,7 @@ mod _native {
     /// Turns caching off or on in this process.
     #[pyfunction]
     fn set_disabled(off: bool) {
-        object::DISABLED.store(off, Ordering::Relaxed);
+        answer::DISABLED.store(off, Ordering::Relaxed);
     }
 
     /// Limits the L1s of this process together.
@@ -69,8 +79,7 @@ mod _native {
     /// Forgets in a forked child what belongs to the parent's threads.
     #[pyfunction]
     fn after_fork(py: Python<'_>) {
-        namespace::after_fork();
-        object::after_fork(py);
+        fork::after_fork(py);
     }
 
     #[pymodule_init]

@@ -16,8 +16,11 @@ use crate::{clock::ProcessClock, codec::Held};
 pub(crate) struct Namespace {
     /// Its L1. One shard: with the GIL there is no contention, and a large value may fill it all.
     pub(crate) l1: Arc<L1<Held>>,
-    guards: Mutex<Vec<(Arc<dyn Backend>, Arc<Guards>)>>,
+    guards: Mutex<Vec<Guarded>>,
 }
+
+/// A backend and what stands before it in one namespace.
+type Guarded = (Arc<dyn Backend>, Arc<Guards>);
 
 static NAMESPACES: LazyLock<Mutex<HashMap<String, Arc<Namespace>>>> = LazyLock::new(Mutex::default);
 static CEILING: LazyLock<Arc<Ceiling>> = LazyLock::new(|| Arc::new(Ceiling::new(u64::MAX)));

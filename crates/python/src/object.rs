@@ -9,34 +9,14 @@ use std::{
     ffi::{c_int, c_void},
     mem::offset_of,
     ptr,
-    sync::atomic::{AtomicBool, Ordering},
 };
 
-use cachekit_engine::time::Clock;
-use cachekit_wire::msgpack::Sink;
-use parking_lot::Mutex;
 use pyo3::{
-    exceptions::PyRuntimeError,
-    ffi, intern,
-    panic::PanicException,
-    prelude::*,
-    sync::PyOnceLock,
-    types::{PyDict, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference},
+    exceptions::PyRuntimeError, ffi, intern, panic::PanicException, prelude::*, sync::PyOnceLock,
+    types::PyType,
 };
 
-use crate::{
-    async_call::AsyncCall,
-    clock::CLOCK,
-    codec::{self, KeyBuf, Scope},
-    core::{Core, Once},
-    coroutine,
-    operations::Laid,
-    sync_call::{self, RawArgs},
-    value::hand_out,
-};
-
-/// Whether caching is off in this process.
-pub(crate) static DISABLED: AtomicBool = AtomicBool::new(false);
+use crate::{answer::answer, core::Core, coroutine, fork, sync_call::RawArgs};
 
 /// A decorated function. Made by [`cached`] only.
 #[repr(C)]
@@ -135,7 +115,7 @@ pub(crate) fn cached_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 
 /// Makes the decorated object around `core`.
 pub(crate) fn cached(py: Python<'_>, core: Py<Core>) -> PyResult<Bound<'_, PyAny>> {
-    register(py, &core)?;
+    fork::register(py, &core)?;
     let made = cached_type(py)?;
     let is_async = core.get().options.is_async;
     // SAFETY: the type was made for this layout; the fields are initialised before the object is
@@ -296,147 +276,6 @@ fn guarded(body: impl FnOnce(Python<'_>) -> PyResult<Py<PyAny>>) -> *mut ffi::Py
     })
 }
 
-/// How a call is to be answered.
-pub(crate) enum Plan {
-    /// Through the cache, under the key in the buffer.
-    Cached(Scope),
-    /// By the function, since the arguments have no key.
-    Uncached,
-    /// By the function, since the caller asked for that with `_bypass_cache`.
-    Bypass,
-}
-
-/// Builds the key of a call, or says why there is none.
-#[inline]
-pub(crate) fn plan(
-    py: Python<'_>,
-    core: &Bound<'_, Core>,
-    args: RawArgs,
-    key: &mut KeyBuf,
-) -> PyResult<Plan> {
-    let this = core.get();
-    if !args.kwnames.is_null() && bypassed(py, args) {
-        return Ok(Plan::Bypass);
-    }
-    key.extend(&this.function.prefix());
-    if let Some(normalize) = &this.options.normalize {
-        return normalized(py, this, normalize, args, key);
-    }
-    if let Some(function) = &this.options.key {
-        return custom_key(py, this, function, args, key);
-    }
-    Ok(encode(py, this, args, key))
-}
-
-#[inline]
-fn encode(py: Python<'_>, core: &Core, args: RawArgs, key: &mut KeyBuf) -> Plan {
-    // SAFETY: the interpreter passes `count` arguments and the names of those behind them.
-    match unsafe { codec::encode_args(py, args.args, args.count, args.kwnames, &core.args, key) } {
-        Ok(scope) => Plan::Cached(scope),
-        Err(unkeyable) => {
-            core.warn_once(py, Once::Unkeyable, || {
-                format!("this call runs uncached: {unkeyable}")
-            });
-            Plan::Uncached
-        }
-    }
-}
-
-/// The key of a call that is first rewritten, so that all its spellings share an entry.
-#[cold]
-fn normalized(
-    py: Python<'_>,
-    core: &Core,
-    normalize: &Py<PyAny>,
-    args: RawArgs,
-    key: &mut KeyBuf,
-) -> PyResult<Plan> {
-    let (positional, keywords) = collect(py, args)?;
-    let keywords = keywords.unwrap_or_else(|| PyDict::new(py));
-    let rewritten = normalize.call1(py, (positional, keywords))?;
-    let (positional, keywords): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = rewritten.extract(py)?;
-    let laid = Laid::new(&positional, &keywords)?;
-    match &core.options.key {
-        Some(function) => custom_key(py, core, function, laid.raw(), key),
-        None => Ok(encode(py, core, laid.raw(), key)),
-    }
-}
-
-#[cold]
-fn custom_key(
-    py: Python<'_>,
-    core: &Core,
-    function: &Py<PyAny>,
-    args: RawArgs,
-    key: &mut KeyBuf,
-) -> PyResult<Plan> {
-    let text = match args.call(py, function) {
-        Ok(text) => text,
-        Err(error) if error.is_instance_of::<pyo3::exceptions::PyException>(py) => {
-            core.warn_once(py, Once::Unkeyable, || {
-                format!("this call runs uncached: the key= function failed: {error}")
-            });
-            return Ok(Plan::Uncached);
-        }
-        Err(error) => return Err(error),
-    };
-    match text.extract::<std::borrow::Cow<'_, str>>(py) {
-        Ok(text) => {
-            key.extend(text.as_bytes());
-            Ok(Plan::Cached(Scope::Shared))
-        }
-        Err(_) => {
-            core.warn_once(py, Once::Unkeyable, || {
-                let kind = text.bind(py).get_type();
-                format!("this call runs uncached: the key= function returned {kind}, not a str")
-            });
-            Ok(Plan::Uncached)
-        }
-    }
-}
-
-fn bypassed(py: Python<'_>, args: RawArgs) -> bool {
-    let name = intern!(py, "_bypass_cache");
-    // SAFETY: `kwnames` is a tuple of str, as the vectorcall protocol has it.
-    let names = unsafe { Bound::ref_from_ptr(py, &args.kwnames).cast_unchecked::<PyTuple>() };
-    names
-        .iter_borrowed()
-        .any(|other| other.is(name) || other.eq(name).unwrap_or(false))
-}
-
-/// Calls the function itself; without `_bypass_cache`, which is the cache's.
-fn call_function(py: Python<'_>, core: &Core, args: RawArgs, bypass: bool) -> PyResult<Py<PyAny>> {
-    if !bypass {
-        return args.call(py, &core.func);
-    }
-    let (positional, keywords) = collect(py, args)?;
-    if let Some(keywords) = &keywords {
-        keywords.del_item(intern!(py, "_bypass_cache"))?;
-    }
-    core.func.call(py, positional, keywords.as_ref())
-}
-
-/// The arguments as a tuple and a dict.
-pub(crate) fn collect<'py>(
-    py: Python<'py>,
-    args: RawArgs,
-) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
-    // SAFETY: the interpreter passes `count` arguments, then one for each name.
-    unsafe {
-        let at = |index: usize| Bound::from_borrowed_ptr(py, *args.args.add(index));
-        let positional = PyTuple::new(py, (0..args.count).map(at))?;
-        if args.kwnames.is_null() {
-            return Ok((positional, None));
-        }
-        let names = Bound::ref_from_ptr(py, &args.kwnames).cast_unchecked::<PyTuple>();
-        let keywords = PyDict::new(py);
-        for (index, name) in names.iter_borrowed().enumerate() {
-            keywords.set_item(name, at(args.count + index))?;
-        }
-        Ok((positional, Some(keywords)))
-    }
-}
-
 unsafe extern "C" fn call_sync(
     object: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
@@ -468,61 +307,6 @@ fn guarded_hit(body: impl FnOnce(Python<'_>) -> PyResult<Py<PyAny>>) -> *mut ffi
     }
 }
 
-#[inline]
-fn answer(py: Python<'_>, core: &Bound<'_, Core>, args: RawArgs) -> PyResult<Py<PyAny>> {
-    let this = core.get();
-    if DISABLED.load(Ordering::Relaxed) {
-        return slow(|py| {
-            let bypass = !args.kwnames.is_null() && bypassed(py, args);
-            call_function(py, this, args, bypass)
-        });
-    }
-    let mut key = KeyBuf::new();
-    let scope = match plan(py, core, args, &mut key)? {
-        Plan::Cached(scope) => scope,
-        Plan::Uncached => return slow(|py| call_function(py, this, args, false)),
-        Plan::Bypass => return slow(|py| call_function(py, this, args, true)),
-    };
-    let now = CLOCK.coarse();
-    if let Some(hit) = this.function.lookup(key.as_slice(), now) {
-        this.function.stats.l1_hit(now);
-        if hit.refresh {
-            slow(|py| refresh_later(py, core, &hit.entry, args));
-        }
-        return hand_out(py, &hit.entry.value, this.options.copy);
-    }
-    slow(|py| sync_call::call_missed(py, core, key.as_slice(), scope, args))
-}
-
-/// Leaves the hit path: what follows may drop Python objects and release the GIL, for which PyO3
-/// must know that this thread holds it.
-#[cold]
-#[inline(never)]
-fn slow<R>(body: impl FnOnce(Python<'_>) -> R) -> R {
-    Python::attach(body)
-}
-
-/// Hands the refresh that is due to the Python face's background workers.
-fn refresh_later(
-    py: Python<'_>,
-    core: &Bound<'_, Core>,
-    entry: &cachekit_engine::l1::Entry<codec::Held>,
-    args: RawArgs,
-) {
-    let scheduled = collect(py, args).and_then(|(positional, keywords)| {
-        py.import(intern!(py, "cachekit._background"))?
-            .call_method1(intern!(py, "refresh_later"), (core, positional, keywords))
-    });
-    match scheduled {
-        Ok(accepted) if accepted.is_truthy().unwrap_or(false) => {}
-        Ok(_) => entry.end_refresh(), // At capacity or not copyable: a later hit asks again.
-        Err(error) => {
-            entry.end_refresh();
-            error.write_unraisable(py, None);
-        }
-    }
-}
-
 unsafe extern "C" fn call_async(
     object: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
@@ -538,93 +322,5 @@ unsafe extern "C" fn call_async(
             return guarded(|_| Err(collected()));
         }
         coroutine::create(core, args, count, kwnames)
-    }
-}
-
-/// What awaiting a call comes to.
-pub(crate) enum Awaited {
-    /// The value, at once.
-    Value(Py<PyAny>),
-    /// A coroutine that brings it.
-    Coroutine(Py<PyAny>),
-}
-
-/// Answers an awaited call from L1, or makes the coroutine that does.
-#[inline]
-pub(crate) fn answer_async(
-    py: Python<'_>,
-    core: &Bound<'_, Core>,
-    args: RawArgs,
-) -> PyResult<Awaited> {
-    let this = core.get();
-    let mut key = KeyBuf::new();
-    let plan = if DISABLED.load(Ordering::Relaxed) {
-        let bypass = !args.kwnames.is_null() && bypassed(py, args);
-        if bypass { Plan::Bypass } else { Plan::Uncached }
-    } else {
-        plan(py, core, args, &mut key)?
-    };
-    let scope = match plan {
-        Plan::Cached(scope) => scope,
-        Plan::Uncached => {
-            return slow(|py| call_function(py, this, args, false).map(Awaited::Coroutine));
-        }
-        Plan::Bypass => {
-            return slow(|py| call_function(py, this, args, true).map(Awaited::Coroutine));
-        }
-    };
-    let now = CLOCK.coarse();
-    if let Some(hit) = this.function.lookup(key.as_slice(), now) {
-        this.function.stats.l1_hit(now);
-        if hit.refresh {
-            slow(|py| refresh_later(py, core, &hit.entry, args));
-        }
-        return hand_out(py, &hit.entry.value, this.options.copy).map(Awaited::Value);
-    }
-    slow(|py| {
-        let (positional, keywords) = collect(py, args)?;
-        let call = AsyncCall::create(
-            py,
-            core.clone().unbind(),
-            key.as_slice(),
-            scope,
-            positional.unbind(),
-            keywords.map(Bound::unbind),
-            false,
-        );
-        static DRIVE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let drive = DRIVE.import(py, "cachekit._drive", "drive")?;
-        drive
-            .call1((call,))
-            .map(|coroutine| Awaited::Coroutine(coroutine.unbind()))
-    })
-}
-
-/// Every engine of this process, for a forked child.
-static CORES: Mutex<Vec<Py<PyWeakrefReference>>> = Mutex::new(Vec::new());
-
-/// Makes an engine known to [`after_fork`].
-fn register(py: Python<'_>, core: &Py<Core>) -> PyResult<()> {
-    let reference = PyWeakrefReference::new(core.bind(py))?.unbind();
-    let mut all = CORES.lock();
-    all.push(reference);
-    // Now and then, those of functions that are gone; dropping a weak reference runs no code.
-    if all.len().is_power_of_two() {
-        all.retain(|reference| reference.bind(py).upgrade().is_some());
-    }
-    Ok(())
-}
-
-/// Makes every engine forget what belongs to the parent process's threads.
-pub(crate) fn after_fork(py: Python<'_>) {
-    let all: Vec<_> = CORES
-        .lock()
-        .iter()
-        .map(|reference| reference.clone_ref(py))
-        .collect();
-    for reference in all {
-        if let Some(core) = reference.bind(py).upgrade_as::<Core>().ok().flatten() {
-            core.get().after_fork();
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! What is asked of a cached function beside calling it: forget, look, count, report.
 
-use std::{ptr, time::UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use cachekit::{
     shared,
@@ -8,7 +8,6 @@ use cachekit::{
 };
 use cachekit_engine::{stats::StatsSnapshot, time::Clock};
 use pyo3::{
-    ffi,
     prelude::*,
     types::{PyDict, PyList, PyTuple},
 };
@@ -21,44 +20,9 @@ use crate::{
     codec::{KeyBuf, Scope},
     core::{Core, now},
     log::{self, log},
-    object::{Plan, plan},
-    sync_call::RawArgs,
+    plan::{Laid, Plan, plan},
     value::hand_out,
 };
-
-/// A call's arguments laid out as the interpreter passes them.
-pub(crate) struct Laid<'py> {
-    values: Vec<Bound<'py, PyAny>>,
-    names: Option<Bound<'py, PyTuple>>,
-    count: usize,
-}
-
-impl<'py> Laid<'py> {
-    pub(crate) fn new(args: &Bound<'py, PyTuple>, kwargs: &Bound<'py, PyDict>) -> PyResult<Self> {
-        let mut values: Vec<_> = args.iter().collect();
-        let count = values.len();
-        values.extend(kwargs.iter().map(|(_, value)| value));
-        let names = if kwargs.is_empty() {
-            None
-        } else {
-            Some(PyTuple::new(args.py(), kwargs.keys())?)
-        };
-        Ok(Self {
-            values,
-            names,
-            count,
-        })
-    }
-
-    /// The raw form, valid while this lives: `Bound` has the layout of the pointer inside it.
-    pub(crate) fn raw(&self) -> RawArgs {
-        RawArgs {
-            args: self.values.as_ptr().cast::<*mut ffi::PyObject>(),
-            count: self.count,
-            kwnames: self.names.as_ref().map_or(ptr::null_mut(), Bound::as_ptr),
-        }
-    }
-}
 
 impl Core {
     /// The L1 key of a call; `None` when it has none.

@@ -1,0 +1,262 @@
+//! What stands before every operation on the shared layer: breaker, backpressure, adaptive timeout.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use cachekit_backends::{BackendError, ErrorKind};
+use cachekit_engine::{
+    backpressure::{Backpressure, BackpressureConfig, Pass},
+    breaker::{Breaker, BreakerConfig, FailureKind, Permission, Permit},
+    deadline::{AdaptiveTimeout, TimeoutConfig},
+    outage::{Notice, Outage},
+    time::Clock,
+};
+use crossbeam_queue::ArrayQueue;
+
+use crate::park::block_on;
+
+/// How the guards of one backend and namespace are set.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct GuardConfig {
+    /// The circuit breaker; `None` is off.
+    pub breaker: Option<BreakerConfig>,
+    /// The limit on concurrent operations; `None` is off.
+    pub backpressure: Option<BackpressureConfig>,
+    /// The adaptive timeout; `None` leaves the backend's own timeout alone.
+    pub timeout: Option<TimeoutConfig>,
+    /// Kinds of failure that the breaker does not count.
+    pub uncounted: Vec<ErrorKind>,
+}
+
+/// Why an operation on the shared layer brought nothing.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unavailable {
+    /// The breaker is open: the backend was not asked.
+    #[error("the circuit breaker is open")]
+    Open,
+    /// Too many operations are under way: the backend was not asked.
+    #[error("too many concurrent operations")]
+    Busy,
+    /// The backend was asked and failed.
+    #[error(transparent)]
+    Failed(#[from] BackendError),
+}
+
+/// Something a face should log.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// The first failure of an outage.
+    Down(BackendError),
+    /// An outage is over.
+    Recovered {
+        /// How long it lasted.
+        lasted: Duration,
+        /// How many operations failed meanwhile.
+        failures: u64,
+    },
+}
+
+/// What separate histories of latency are kept for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Data,
+    Lock,
+}
+
+/// The guards of one backend and namespace, shared by its functions.
+pub struct Guards {
+    breaker: Option<Breaker>,
+    backpressure: Option<Backpressure>,
+    queue_wait: Duration,
+    data: Option<AdaptiveTimeout>,
+    lock: Option<AdaptiveTimeout>,
+    uncounted: Vec<ErrorKind>,
+    outage: Outage,
+    events: ArrayQueue<Event>,
+    clock: Arc<dyn Clock>,
+}
+
+/// How many unlogged events are kept; more than one outage's worth is noise.
+const EVENTS: usize = 64;
+
+impl Guards {
+    /// Guards as configured, all closed and idle.
+    pub fn new(config: GuardConfig, clock: Arc<dyn Clock>) -> Self {
+        let queue_wait = config
+            .backpressure
+            .as_ref()
+            .map_or(Duration::ZERO, |c| c.timeout);
+        Self {
+            breaker: config.breaker.map(Breaker::new),
+            backpressure: config.backpressure.map(Backpressure::new),
+            queue_wait,
+            data: config.timeout.map(AdaptiveTimeout::new),
+            lock: config.timeout.map(AdaptiveTimeout::new),
+            uncounted: config.uncounted,
+            outage: Outage::default(),
+            events: ArrayQueue::new(EVENTS),
+            clock,
+        }
+    }
+
+    /// The breaker, if there is one.
+    pub fn breaker(&self) -> Option<&Breaker> {
+        self.breaker.as_ref()
+    }
+
+    /// The limit on concurrent operations, if there is one.
+    pub fn backpressure(&self) -> Option<&Backpressure> {
+        self.backpressure.as_ref()
+    }
+
+    /// The adaptive timeout of reads and writes, if there is one.
+    pub fn timeout(&self) -> Option<&AdaptiveTimeout> {
+        self.data.as_ref()
+    }
+
+    /// The clock that judges the guards' times.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// The oldest event that nobody has logged yet.
+    pub fn next_event(&self) -> Option<Event> {
+        self.events.pop()
+    }
+
+    fn lane(&self, lane: Lane) -> Option<&AdaptiveTimeout> {
+        match lane {
+            Lane::Data => self.data.as_ref(),
+            Lane::Lock => self.lock.as_ref(),
+        }
+    }
+
+    fn admit(&self) -> Result<Option<Permit<&Breaker>>, Unavailable> {
+        match &self.breaker {
+            None => Ok(None),
+            Some(breaker) => match breaker.try_acquire(self.clock.now()) {
+                Permission::Granted(permit) => Ok(Some(permit)),
+                Permission::Refused => Err(Unavailable::Open),
+            },
+        }
+    }
+
+    fn limit(&self, lane: Lane, timeout: Duration) -> Duration {
+        self.lane(lane)
+            .map_or(timeout, |adaptive| adaptive.current(timeout))
+    }
+
+    fn settle<R>(
+        &self,
+        permit: Option<Permit<&Breaker>>,
+        lane: Lane,
+        limit: Duration,
+        elapsed: Duration,
+        result: Result<R, BackendError>,
+    ) -> Result<R, Unavailable> {
+        let now = self.clock.now();
+        match result {
+            Ok(value) => {
+                if let Some(permit) = permit {
+                    permit.success(now);
+                }
+                if let Some(adaptive) = self.lane(lane) {
+                    adaptive.record(elapsed);
+                }
+                if let Some(Notice::Recovered { lasted, failures }) = self.outage.on_success(now) {
+                    self.events
+                        .force_push(Event::Recovered { lasted, failures });
+                }
+                Ok(value)
+            }
+            Err(error) => {
+                let kind = failure_kind(error.kind());
+                // A permit that is dropped without a verdict counts as nothing.
+                if let Some(permit) = permit.filter(|_| !self.uncounted.contains(&error.kind())) {
+                    permit.failure(now, kind);
+                }
+                if let Some(adaptive) = self.lane(lane).filter(|_| kind == FailureKind::Timeout) {
+                    adaptive.record_timeout(limit);
+                }
+                if self.outage.on_failure(now).is_some() {
+                    self.events.force_push(Event::Down(error.clone()));
+                }
+                Err(Unavailable::Failed(error))
+            }
+        }
+    }
+
+    /// Does a blocking `operation`, if it is admitted, within what is left of `timeout`.
+    pub(crate) fn run<R>(
+        &self,
+        lane: Lane,
+        timeout: Duration,
+        operation: impl FnOnce(Duration) -> Result<R, BackendError>,
+    ) -> Result<R, Unavailable> {
+        let permit = self.admit()?;
+        let _pass = self.enter_blocking(timeout)?;
+        let limit = self.limit(lane, timeout);
+        let started = self.clock.now();
+        let result = operation(limit);
+        let elapsed = self.clock.now().since(started);
+        self.settle(permit, lane, limit, elapsed, result)
+    }
+
+    /// As [`run`](Self::run), for a future.
+    pub(crate) async fn run_async<R, F: Future<Output = Result<R, BackendError>>>(
+        &self,
+        lane: Lane,
+        timeout: Duration,
+        operation: impl FnOnce(Duration) -> F,
+    ) -> Result<R, Unavailable> {
+        let permit = self.admit()?;
+        let _pass = self.enter(timeout).await?;
+        let limit = self.limit(lane, timeout);
+        let started = self.clock.now();
+        let result = operation(limit).await;
+        let elapsed = self.clock.now().since(started);
+        self.settle(permit, lane, limit, elapsed, result)
+    }
+
+    fn enter_blocking(
+        &self,
+        timeout: Duration,
+    ) -> Result<Option<Pass<&Backpressure>>, Unavailable> {
+        let Some(backpressure) = &self.backpressure else {
+            return Ok(None);
+        };
+        if let Some(pass) = backpressure.try_enter() {
+            return Ok(Some(pass));
+        }
+        let at_most = self.queue_wait.min(timeout);
+        match block_on(backpressure.enter(), at_most, at_most, || true) {
+            Ok(Ok(pass)) => Ok(Some(pass)),
+            Ok(Err(_)) | Err(_) => Err(Unavailable::Busy),
+        }
+    }
+
+    async fn enter(&self, timeout: Duration) -> Result<Option<Pass<&Backpressure>>, Unavailable> {
+        let Some(backpressure) = &self.backpressure else {
+            return Ok(None);
+        };
+        if let Some(pass) = backpressure.try_enter() {
+            return Ok(Some(pass));
+        }
+        match tokio::time::timeout(self.queue_wait.min(timeout), backpressure.enter()).await {
+            Ok(Ok(pass)) => Ok(Some(pass)),
+            Ok(Err(_)) | Err(_) => Err(Unavailable::Busy),
+        }
+    }
+}
+
+fn failure_kind(kind: ErrorKind) -> FailureKind {
+    match kind {
+        ErrorKind::Transient => FailureKind::Transient,
+        ErrorKind::Timeout => FailureKind::Timeout,
+        ErrorKind::Authentication => FailureKind::Authentication,
+        ErrorKind::Permanent => FailureKind::Permanent,
+        _ => FailureKind::Unknown,
+    }
+}

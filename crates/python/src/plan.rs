@@ -1,0 +1,196 @@
+//! How a call is to be answered: under which key, or without one.
+
+use std::ptr;
+
+use cachekit_wire::msgpack::Sink;
+use pyo3::{
+    ffi, intern,
+    prelude::*,
+    types::{PyDict, PyTuple},
+};
+
+use crate::{
+    codec::{self, KeyBuf, Scope},
+    core::{Core, Once},
+    sync_call::RawArgs,
+};
+
+/// How a call is to be answered.
+pub(crate) enum Plan {
+    /// Through the cache, under the key in the buffer.
+    Cached(Scope),
+    /// By the function, since the arguments have no key.
+    Uncached,
+    /// By the function, since the caller asked for that with `_bypass_cache`.
+    Bypass,
+}
+
+/// Builds the key of a call, or says why there is none.
+#[inline]
+pub(crate) fn plan(
+    py: Python<'_>,
+    core: &Bound<'_, Core>,
+    args: RawArgs,
+    key: &mut KeyBuf,
+) -> PyResult<Plan> {
+    let this = core.get();
+    if !args.kwnames.is_null() && bypassed(py, args) {
+        return Ok(Plan::Bypass);
+    }
+    key.extend(&this.function.prefix());
+    if let Some(normalize) = &this.options.normalize {
+        return normalized(py, this, normalize, args, key);
+    }
+    if let Some(function) = &this.options.key {
+        return custom_key(py, this, function, args, key);
+    }
+    Ok(encode(py, this, args, key))
+}
+
+#[inline]
+fn encode(py: Python<'_>, core: &Core, args: RawArgs, key: &mut KeyBuf) -> Plan {
+    // SAFETY: the interpreter passes `count` arguments and the names of those behind them.
+    match unsafe { codec::encode_args(py, args.args, args.count, args.kwnames, &core.args, key) } {
+        Ok(scope) => Plan::Cached(scope),
+        Err(unkeyable) => {
+            core.warn_once(py, Once::Unkeyable, || {
+                format!("this call runs uncached: {unkeyable}")
+            });
+            Plan::Uncached
+        }
+    }
+}
+
+/// The key of a call that is first rewritten, so that all its spellings share an entry.
+#[cold]
+fn normalized(
+    py: Python<'_>,
+    core: &Core,
+    normalize: &Py<PyAny>,
+    args: RawArgs,
+    key: &mut KeyBuf,
+) -> PyResult<Plan> {
+    let (positional, keywords) = collect(py, args)?;
+    let keywords = keywords.unwrap_or_else(|| PyDict::new(py));
+    let rewritten = normalize.call1(py, (positional, keywords))?;
+    let (positional, keywords): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = rewritten.extract(py)?;
+    let laid = Laid::new(&positional, &keywords)?;
+    match &core.options.key {
+        Some(function) => custom_key(py, core, function, laid.raw(), key),
+        None => Ok(encode(py, core, laid.raw(), key)),
+    }
+}
+
+#[cold]
+fn custom_key(
+    py: Python<'_>,
+    core: &Core,
+    function: &Py<PyAny>,
+    args: RawArgs,
+    key: &mut KeyBuf,
+) -> PyResult<Plan> {
+    let text = match args.call(py, function) {
+        Ok(text) => text,
+        Err(error) if error.is_instance_of::<pyo3::exceptions::PyException>(py) => {
+            core.warn_once(py, Once::Unkeyable, || {
+                format!("this call runs uncached: the key= function failed: {error}")
+            });
+            return Ok(Plan::Uncached);
+        }
+        Err(error) => return Err(error),
+    };
+    match text.extract::<std::borrow::Cow<'_, str>>(py) {
+        Ok(text) => {
+            key.extend(text.as_bytes());
+            Ok(Plan::Cached(Scope::Shared))
+        }
+        Err(_) => {
+            core.warn_once(py, Once::Unkeyable, || {
+                let kind = text.bind(py).get_type();
+                format!("this call runs uncached: the key= function returned {kind}, not a str")
+            });
+            Ok(Plan::Uncached)
+        }
+    }
+}
+
+pub(crate) fn bypassed(py: Python<'_>, args: RawArgs) -> bool {
+    let name = intern!(py, "_bypass_cache");
+    // SAFETY: `kwnames` is a tuple of str, as the vectorcall protocol has it.
+    let names = unsafe { Bound::ref_from_ptr(py, &args.kwnames).cast_unchecked::<PyTuple>() };
+    names
+        .iter_borrowed()
+        .any(|other| other.is(name) || other.eq(name).unwrap_or(false))
+}
+
+/// Calls the function itself; without `_bypass_cache`, which is the cache's.
+pub(crate) fn call_function(
+    py: Python<'_>,
+    core: &Core,
+    args: RawArgs,
+    bypass: bool,
+) -> PyResult<Py<PyAny>> {
+    if !bypass {
+        return args.call(py, &core.func);
+    }
+    let (positional, keywords) = collect(py, args)?;
+    if let Some(keywords) = &keywords {
+        keywords.del_item(intern!(py, "_bypass_cache"))?;
+    }
+    core.func.call(py, positional, keywords.as_ref())
+}
+
+/// The arguments as a tuple and a dict.
+pub(crate) fn collect<'py>(
+    py: Python<'py>,
+    args: RawArgs,
+) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
+    // SAFETY: the interpreter passes `count` arguments, then one for each name.
+    unsafe {
+        let at = |index: usize| Bound::from_borrowed_ptr(py, *args.args.add(index));
+        let positional = PyTuple::new(py, (0..args.count).map(at))?;
+        if args.kwnames.is_null() {
+            return Ok((positional, None));
+        }
+        let names = Bound::ref_from_ptr(py, &args.kwnames).cast_unchecked::<PyTuple>();
+        let keywords = PyDict::new(py);
+        for (index, name) in names.iter_borrowed().enumerate() {
+            keywords.set_item(name, at(args.count + index))?;
+        }
+        Ok((positional, Some(keywords)))
+    }
+}
+
+/// A call's arguments laid out as the interpreter passes them.
+pub(crate) struct Laid<'py> {
+    values: Vec<Bound<'py, PyAny>>,
+    names: Option<Bound<'py, PyTuple>>,
+    count: usize,
+}
+
+impl<'py> Laid<'py> {
+    pub(crate) fn new(args: &Bound<'py, PyTuple>, kwargs: &Bound<'py, PyDict>) -> PyResult<Self> {
+        let mut values: Vec<_> = args.iter().collect();
+        let count = values.len();
+        values.extend(kwargs.iter().map(|(_, value)| value));
+        let names = if kwargs.is_empty() {
+            None
+        } else {
+            Some(PyTuple::new(args.py(), kwargs.keys())?)
+        };
+        Ok(Self {
+            values,
+            names,
+            count,
+        })
+    }
+
+    /// The raw form, valid while this lives: `Bound` has the layout of the pointer inside it.
+    pub(crate) fn raw(&self) -> RawArgs {
+        RawArgs {
+            args: self.values.as_ptr().cast::<*mut ffi::PyObject>(),
+            count: self.count,
+            kwnames: self.names.as_ref().map_or(ptr::null_mut(), Bound::as_ptr),
+        }
+    }
+}
