@@ -125,7 +125,7 @@ def show(seconds: float) -> str:
 
 def main() -> None:
     files = sources()
-    functions = {
+    functions: dict[str, Any] = {
         "outline": outline,
         "token_counts": token_counts,
         "cross_references": cross_references,

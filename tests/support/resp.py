@@ -60,14 +60,14 @@ class RespClient:
         """``call`` for a command whose reply is text."""
         reply = self.call(*words)
         if not isinstance(reply, bytes):
-            raise RespError(f"{words[0]} replied {reply!r}, not text")
+            raise RespError(f"{words[0]!r} replied {reply!r}, not text")
         return reply.decode()
 
     def number(self, *words: Word) -> int:
         """``call`` for a command whose reply is a number, as an integer or as text."""
         reply = self.call(*words)
         if not isinstance(reply, (int, bytes)):
-            raise RespError(f"{words[0]} replied {reply!r}, not a number")
+            raise RespError(f"{words[0]!r} replied {reply!r}, not a number")
         return int(reply)
 
     def close(self) -> None:
