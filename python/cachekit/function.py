@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from functools import WRAPPER_ASSIGNMENTS
+from functools import WRAPPER_ASSIGNMENTS, update_wrapper
 
 from cachekit import _native, identity, registry
 from cachekit import ttl as _ttl
@@ -13,7 +13,6 @@ from cachekit.config import effective
 from cachekit.config.decorator import UNSET, get_default_backend
 from cachekit.config.nested import MonitoringConfig
 from cachekit.config.validation import ConfigurationError
-from cachekit.info import CacheInfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from cachekit.calls import Call
     from cachekit.config.decorator import DecoratorConfig
+    from cachekit.info import CacheInfo
 
 # Stands for CACHEKIT_DEFAULT_TTL, which the first call brings with the other settings.
 _UNTIL_SETTINGS = 3600.0
@@ -230,6 +230,7 @@ class Handle:
             import asyncio.coroutines
 
             cached._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+        cached.__dict__["__call__"] = self._as_plain_function()
         cached._handle = self
         for name in (
             "ainvalidate_cache",
@@ -243,8 +244,22 @@ class Handle:
         ):
             setattr(cached, name, getattr(self, name))
 
+    def _as_plain_function(self) -> Any:
+        """What ``cached.__call__`` is, for libraries (Celery is one) that inspect that attribute."""
+        cached: Any = self.cached
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return cached(*args, **kwargs)
+
+        async def acall(*args: Any, **kwargs: Any) -> Any:
+            return await cached(*args, **kwargs)
+
+        return update_wrapper(acall if self.is_async else call, self.func, updated=())
+
     def cache_info(self) -> CacheInfo:
         """This function's statistics in this process."""
+        from cachekit.info import CacheInfo  # with typing, which no cached call needs
+
         return CacheInfo(*self.core._info())
 
     def cache_clear(self) -> Awaitable[None] | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, Optional
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import Self
 
 from cachekit.config import fields
@@ -22,19 +23,27 @@ def field(name: str) -> Any:
         ge=setting.least,
         gt=setting.above,
         description=setting.text,
-        validation_alias=AliasChoices(*setting.variables),
     )
+
+
+class Variables(PydanticBaseSettingsSource):
+    """The environment as the table of settings reads it: several variables for one field, empty is unset."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        present = fields.variables()
+        names = _SETTINGS[field_name].variables
+        return next((present[name] for name in names if name in present), None), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: self.get_field_value(info, name)[0] for name, info in self.settings_cls.model_fields.items()}
+        return {name: text for name, text in found.items() if text is not None}
 
 
 class EnvironmentConfig(BaseSettings):
     """Base of the models: fields come from arguments, then from the environment, then from defaults."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CACHEKIT_",
-        env_ignore_empty=True,
-        case_sensitive=False,
         extra="forbid",
-        populate_by_name=True,
         hide_input_in_errors=True,
         allow_inf_nan=False,
         frozen=True,
@@ -47,6 +56,17 @@ class EnvironmentConfig(BaseSettings):
             raise self._translated(error, values) from None
 
     @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, Variables(settings_cls)
+
+    @classmethod
     def from_env(cls) -> Self:
         """The settings that the environment gives."""
         return cls()
@@ -55,17 +75,16 @@ class EnvironmentConfig(BaseSettings):
     def _translated(cls, error: ValidationError, arguments: dict[str, Any]) -> ConfigurationError:
         """pydantic's error as ours: the first field's name or variable, what is expected, no secret."""
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = str(first["loc"][0]) if first["loc"] else cls.__name__
-        name = _names().get(where.upper(), where)
+        name = str(first["loc"][0]) if first["loc"] else cls.__name__
         setting = _SETTINGS.get(name)
         if setting is None:
             from difflib import get_close_matches
 
-            near = get_close_matches(where, cls.model_fields, n=1)
+            near = get_close_matches(name, cls.model_fields, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            if where.upper() in (variable[len("CACHEKIT_") :] for variable in fields.NOT_YET):
+            if f"CACHEKIT_{name.upper()}" in fields.NOT_YET:
                 hint = ": it is not in this version of cachekit"
-            return ConfigurationError(f"{cls.__name__} has no field {where!r}{hint}")
+            return ConfigurationError(f"{cls.__name__} has no field {name!r}{hint}")
         if name in arguments:
             return setting.refused(arguments[name])
         present = fields.variables()
@@ -73,14 +92,6 @@ class EnvironmentConfig(BaseSettings):
             if variable in present:
                 return setting.refused(present[variable], variable)
         return setting.refused(None)
-
-
-def _names() -> dict[str, str]:
-    """Field names by everything that may stand for them in an error, in upper case."""
-    names = {setting.name.upper(): setting.name for setting in fields.PROCESS}
-    for setting in fields.PROCESS:
-        names.update(dict.fromkeys(setting.variables, setting.name))
-    return names
 
 
 class CachekitConfig(EnvironmentConfig):

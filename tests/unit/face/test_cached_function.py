@@ -10,6 +10,7 @@ import pickle
 import sys
 import typing
 import weakref
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -66,6 +67,16 @@ class TestIsAFunction:
             return
         assert asyncio.iscoroutinefunction(coroutine_level)
         assert not asyncio.iscoroutinefunction(module_level)
+
+    async def test_the_call_attribute_is_a_function(self) -> None:
+        call = module_level.__call__
+        assert inspect.isfunction(call)
+        assert (call.__module__, call.__name__) == (__name__, "module_level")
+        assert call(1) == call(1) == [1, "a", False]
+        assert len(calls) == 1
+        acall: Any = coroutine_level.__call__
+        assert inspect.iscoroutinefunction(acall)
+        assert await acall(1) == [1, "a"]
 
     def test_pickles_by_reference(self) -> None:
         assert pickle.loads(pickle.dumps(module_level)) is module_level
@@ -316,22 +327,30 @@ class TestInvalidation:
         assert len(calls) == 3
 
     def test_coroutine_functions_outside_a_loop(self) -> None:
-        asyncio.run(_call())
+        _in_a_loop_of_its_own(_call)
         coroutine_level.invalidate_cache(1)
-        asyncio.run(_call())
+        _in_a_loop_of_its_own(_call)
         coroutine_level.cache_clear()
-        asyncio.run(_call())
+        _in_a_loop_of_its_own(_call)
         assert len(calls) == 3
 
         async def wait() -> None:
             await done
 
         done = coroutine_level.cache_clear()
-        asyncio.run(wait())
+        _in_a_loop_of_its_own(wait)
 
 
 async def _call() -> None:
     await coroutine_level(1)
+
+
+def _in_a_loop_of_its_own(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    loop = asyncio.new_event_loop()  # asyncio.run would also change what pytest-asyncio finds on 3.9
+    try:
+        loop.run_until_complete(function())
+    finally:
+        loop.close()
 
 
 class TestLooking:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from cachekit import BackendError, BackendErrorType, ConfigurationError, set_default_backend
+from cachekit import BackendError, BackendErrorType, ConfigurationError, cache
 from cachekit.backends import (
     BaseBackend,
     LockableBackend,
@@ -198,6 +198,18 @@ async def test_an_exception_releases_the_lock(backend: RedisBackend) -> None:
     assert not backend.exists("k:lock")
 
 
-def test_as_the_default_backend(backend: RedisBackend) -> None:
-    set_default_backend(backend)
-    set_default_backend(None)
+def test_an_heir_that_changes_an_operation_is_asked_itself(redis_url: str) -> None:
+    class Prefixed(RedisBackend):
+        def get(self, key: str) -> bytes | None:
+            return super().get(f"prefix:{key}")
+
+        def set(self, key: str, value: bytes, ttl: float | None = None) -> None:
+            super().set(f"prefix:{key}", value, ttl)
+
+    @cache(backend=Prefixed(redis_url), namespace="heir", l1_enabled=False)
+    def f() -> int:
+        return 1
+
+    assert f() == f() == 1
+    assert f.cache_info().l2_hits == 1
+    assert RedisBackend(redis_url).exists(f"prefix:{f.key_for()}")
