@@ -6,9 +6,10 @@ It only awaits and calls the function. Every decision is the engine's, through t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cachekit._native import AsyncCall
 
 HIT, WAIT, ALONE, LEAD, AGAIN = range(5)
@@ -16,31 +17,31 @@ HIT, WAIT, ALONE, LEAD, AGAIN = range(5)
 
 async def drive(call: AsyncCall) -> Any:
     """Answers one call: from a flight that is joined, from the shared layer, or from the function."""
-    while True:
-        state, item = call.join()
-        if state == WAIT:
-            await item
-            state, item = call.landed()
-        if state == HIT:
-            return item
-        if state == LEAD:
-            return await _lead(call)
-        if state == ALONE:
-            return await call.func(*call.args, **(call.kwargs or {}))
+    try:
+        while True:
+            state, item = call.join()
+            if state == WAIT:
+                await item
+                state, item = call.landed()
+            if state == HIT:
+                return item
+            if state == LEAD:
+                return await _lead(call)
+            if state == ALONE:
+                return await call.func(*call.args, **(call.kwargs or {}))
+    finally:
+        call.close()
 
 
 async def _lead(call: AsyncCall) -> Any:
-    try:
-        while True:
-            step = call.step()
-            if step is True:
-                return call.finish()
-            if step is False:
-                await _run(call)
-            else:
-                await step
-    finally:
-        call.close()
+    while True:
+        step = call.step()
+        if step is True:
+            return call.finish()
+        if step is False:
+            await _run(call)
+        else:
+            await step
 
 
 async def _run(call: AsyncCall) -> None:
@@ -57,8 +58,13 @@ async def _run(call: AsyncCall) -> None:
 
 async def refresh(call: AsyncCall | None) -> None:
     """Refreshes an entry that is still served, unless another caller already fills its key."""
-    if call is not None and call.join()[0] == LEAD:
-        await _lead(call)
+    if call is None:
+        return
+    try:
+        if call.join()[0] == LEAD:
+            await _lead(call)
+    finally:
+        call.close()
 
 
 async def result_of(done: Any, take: Any) -> Any:

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cachekit::shared::{Locked, Reply, Shared};
+use cachekit::shared::{Locked, Reply, Request, Shared};
 use cachekit_engine::{fill::Fill, flight::Join, time::Clock};
 use parking_lot::Mutex;
 use pyo3::{
@@ -14,13 +14,14 @@ use pyo3::{
     prelude::*,
     types::{PyDict, PyTuple},
 };
+use tokio::task::AbortHandle;
 
 use crate::{
     backend::Resolved,
     bridge::LoopBridge,
     clock::CLOCK,
     codec::Scope,
-    core::{Core, caller, leading, leading_var, now},
+    core::{Core, Once, caller, leading, leading_var, now},
     filling::{Filling, Next},
     sync_call::{deliver, report},
     value::{Delivered, hand_out},
@@ -44,6 +45,8 @@ pub(crate) struct AsyncCall {
     filling: Option<Filling>,
     landed: Landed,
     asked: Option<Arc<Mutex<Asked>>>,
+    /// Ends the wait that is under way.
+    waiting: Option<AbortHandle>,
 }
 
 /// What a flight that is waited for brought, once it has: `None` inside if it was abandoned.
@@ -87,6 +90,7 @@ impl AsyncCall {
             filling: None,
             landed: Landed::default(),
             asked: None,
+            waiting: None,
         }
     }
 
@@ -109,6 +113,13 @@ impl AsyncCall {
             self.resolved = Some(resolved);
         }
         let resolved = self.resolved.as_ref().expect("set just before");
+        if !LoopBridge::available(py) {
+            core.warn_once(py, Once::NoLoop, || {
+                "awaited outside an asyncio event loop: runs uncached".to_owned()
+            });
+            core.function.stats.miss(now());
+            return Ok((ALONE, None));
+        }
         let leading = leading(py)?;
         match core.function.join(&self.key, caller(false, &leading)) {
             Join::Lead(leader) => {
@@ -150,7 +161,8 @@ impl AsyncCall {
                     let landed = landed.unwrap_or_else(|_| Some(Arc::new(Delivered::Unshareable)));
                     *slot.lock() = Some(landed);
                 };
-                let future = LoopBridge::current(py)?.get().submit(py, operation)?;
+                let (future, abort) = LoopBridge::current(py)?.get().submit(py, operation)?;
+                self.waiting = Some(abort);
                 Ok((WAIT, Some(future)))
             }
             Join::Alone => {
@@ -193,6 +205,7 @@ impl AsyncCall {
             Next::Run => return Ok(false.into_pyobject(py)?.to_owned().into_any().unbind()),
             Next::Finish => return Ok(true.into_pyobject(py)?.to_owned().into_any().unbind()),
         };
+        let waits = matches!(request, Request::AwaitRelease { .. });
         let shared = filling
             .shared()
             .expect("only fills with a shared layer ask it")
@@ -207,7 +220,9 @@ impl AsyncCall {
                 _ => *asked = Asked::Answered(reply),
             }
         };
-        let future = LoopBridge::current(py)?.get().submit(py, operation)?;
+        let (future, abort) = LoopBridge::current(py)?.get().submit(py, operation)?;
+        // A wait may be cut short; what talks to the store is left to end by itself.
+        self.waiting = waits.then_some(abort);
         self.asked = Some(asked);
         Ok(future)
     }
@@ -247,6 +262,9 @@ impl AsyncCall {
 
     /// Gives the call up: whoever waits leads. Does nothing after `finish`.
     fn close(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            waiting.abort();
+        }
         let shared = self
             .filling
             .as_ref()

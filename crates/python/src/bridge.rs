@@ -16,7 +16,8 @@ use std::{
 
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
-use pyo3::{intern, prelude::*, types::PyBool};
+use pyo3::{intern, prelude::*, sync::PyOnceLock, types::PyBool};
+use tokio::task::AbortHandle;
 
 /// What both threads see.
 struct Queue {
@@ -26,12 +27,24 @@ struct Queue {
 }
 
 impl Queue {
-    fn finish(&self, number: u64) {
+    fn tell(&self, number: u64) {
         self.finished.push(number);
         if !self.told.swap(true, Ordering::AcqRel) {
             // A full or closed socket: the loop has a byte to read already, or is gone.
             let _ = (&self.sender).write(&[1]);
         }
+    }
+}
+
+/// Tells the loop when it is dropped, at an operation's end of whatever kind.
+struct Tell {
+    queue: Arc<Queue>,
+    number: u64,
+}
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        self.queue.tell(self.number);
     }
 }
 
@@ -57,14 +70,17 @@ thread_local! {
 }
 
 impl LoopBridge {
+    /// Whether an asyncio event loop runs on this thread.
+    pub(crate) fn available(py: Python<'_>) -> bool {
+        running_loop(py).is_ok()
+    }
+
     /// The bridge of the running event loop.
     ///
     /// # Errors
     /// When no loop runs on this thread, or it cannot watch a socket.
     pub(crate) fn current(py: Python<'_>) -> PyResult<Py<Self>> {
-        let event_loop = py
-            .import(intern!(py, "asyncio"))?
-            .call_method0(intern!(py, "get_running_loop"))?;
+        let event_loop = running_loop(py)?;
         let known = BRIDGES.with_borrow(|bridges| {
             let found = bridges
                 .iter()
@@ -117,13 +133,13 @@ impl LoopBridge {
         Ok(bridge)
     }
 
-    /// Runs `operation` on the I/O thread; the returned asyncio future is done when it has ended.
-    /// The operation leaves its result where both sides find it.
+    /// Runs `operation` on the I/O thread; the returned asyncio future is done when it has ended or
+    /// was aborted. The operation leaves its result where both sides find it.
     pub(crate) fn submit(
         &self,
         py: Python<'_>,
         operation: impl Future<Output = ()> + Send + 'static,
-    ) -> PyResult<Py<PyAny>> {
+    ) -> PyResult<(Py<PyAny>, AbortHandle)> {
         let future = self
             .event_loop
             .call_method0(py, intern!(py, "create_future"))?;
@@ -134,13 +150,21 @@ impl LoopBridge {
             waiting.futures.insert(number, future.clone_ref(py));
             number
         };
-        let queue = Arc::clone(&self.queue);
-        cachekit::runtime::handle().spawn(async move {
+        let tell = Tell {
+            queue: Arc::clone(&self.queue),
+            number,
+        };
+        let task = cachekit::runtime::handle().spawn(async move {
+            let _tell = tell;
             operation.await;
-            queue.finish(number);
         });
-        Ok(future)
+        Ok((future, task.abort_handle()))
     }
+}
+
+fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    GET.import(py, "asyncio", "get_running_loop")?.call0()
 }
 
 #[pymethods]

@@ -69,6 +69,7 @@ pub(crate) enum Once {
     Altered = 256,
     Uncopyable = 512,
     Unresolved = 1024,
+    NoLoop = 2048,
 }
 
 impl Core {

@@ -320,7 +320,9 @@ impl Filling {
         let ended = now();
         let core = self.core.clone_ref(py);
         let core = core.get();
-        core.function.stats.miss(ended);
+        if !self.fill.is_refresh() {
+            core.function.stats.miss(ended);
+        }
         let answer = match result {
             Ok(object) => {
                 let storable = self.take_result(py, core, object.bind(py), ended);

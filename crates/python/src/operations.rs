@@ -138,12 +138,13 @@ impl Core {
         let stored = Self::forget_here(this, &resolved, calls)?;
         let bridge = LoopBridge::current(py)?;
         let store = resolved.store.filter(|_| !stored.is_empty());
-        bridge.get().submit(py, async move {
+        let forgetting = async move {
             if let Some(store) = store {
                 // A failure is the guards' event: the next call logs it.
                 let _ = store.delete_async(&stored, resolved.budget).await;
             }
-        })
+        };
+        Ok(bridge.get().submit(py, forgetting)?.0)
     }
 
     /// Forgets every call and the statistics.
@@ -175,12 +176,13 @@ impl Core {
         let bridge = LoopBridge::current(py)?;
         let key = core.generation_key(&resolved);
         let store = core.shared_store(&resolved, Scope::Shared).cloned();
-        bridge.get().submit(py, async move {
+        let forgetting = async move {
             if let Some(store) = store {
                 // A failure is the guards' event: the next call logs it.
                 let _ = shared::clear_async(&store, &key, resolved.budget).await;
             }
-        })
+        };
+        Ok(bridge.get().submit(py, forgetting)?.0)
     }
 
     /// hits, misses, L1 hits, L2 hits, maxsize, currsize, mean L2 latency in ms, time of the last

@@ -1,7 +1,6 @@
 //! The slots, methods and attributes of the awaitable, as the interpreter calls them.
 
 use std::ffi::{c_int, c_void};
-use std::ptr;
 
 use pyo3::{
     exceptions::PyRuntimeError,
@@ -28,7 +27,7 @@ pub(super) unsafe extern "C" fn am_send(
         Ok(Stepped::Returned(value)) => (ffi::PySendResult::PYGEN_RETURN, value.into_ptr()),
         Err(error) => {
             error.restore(py);
-            (ffi::PySendResult::PYGEN_ERROR, ptr::null_mut())
+            (ffi::PySendResult::PYGEN_ERROR, std::ptr::null_mut())
         }
     };
     // SAFETY: as above.
