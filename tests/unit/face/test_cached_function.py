@@ -235,6 +235,22 @@ class TestCalls:
         assert len(calls) == 1
         assert coroutine_level.cache_info().hits == 1
 
+    async def test_a_sync_function_that_returns_an_awaitable_is_not_cached(self) -> None:
+        async def inner() -> int:
+            return 5
+
+        def f() -> Any:
+            return inner()
+
+        cached = cache(backend=None)(f)
+        assert await cached() == 5
+        assert await cached() == 5
+
+    def test_what_can_be_used_up_once_only_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
+        cached = cache(backend=None)(lambda: iter([1, 2]))
+        assert [list(cached()), list(cached())] == [[1, 2], [1, 2]]
+        assert "once only" in caplog.text
+
 
 class TestInvalidation:
     @pytest.mark.parametrize(
