@@ -8,9 +8,7 @@
 use std::collections::HashSet;
 
 use foldhash::fast::RandomState;
-use pyo3::ffi;
-use pyo3::intern;
-use pyo3::prelude::*;
+use pyo3::{ffi, intern, prelude::*};
 
 type Object = *mut ffi::PyObject;
 
@@ -32,6 +30,7 @@ pub(crate) fn weigh(object: &Bound<'_, PyAny>) -> usize {
     let mut scale = Scale {
         py: object.py(),
         weight: 0,
+        leaves: Average::default(),
         visits: 0,
         unseen: 0,
         open: vec![object.as_ptr()],
@@ -53,9 +52,12 @@ pub(crate) fn weigh(object: &Bound<'_, PyAny>) -> usize {
 struct Scale<'py> {
     py: Python<'py>,
     weight: usize,
+    /// What objects without references weigh.
+    leaves: Average,
     visits: usize,
     /// Objects that were not looked at any more.
     unseen: usize,
+    /// Objects to be looked at.
     open: Vec<Object>,
     seen: HashSet<Object, RandomState>,
     foreign: Vec<Bound<'py, PyAny>>,
@@ -63,18 +65,12 @@ struct Scale<'py> {
 
 impl Scale<'_> {
     fn total(&self) -> usize {
-        let average = self.weight / self.visits.max(1);
-        self.weight + self.unseen * average
+        self.weight + self.unseen * self.leaves.value()
     }
 
     unsafe fn add(&mut self, object: Object) {
         // SAFETY: the object is alive; each branch has checked the type that it reads.
         unsafe {
-            if self.visits >= MAX_VISITS {
-                self.unseen += 1;
-                return;
-            }
-            self.visits += 1;
             let class = ffi::Py_TYPE(object);
             if class == &raw mut ffi::PyUnicode_Type {
                 self.leaf(object, str_size(object));
@@ -122,13 +118,14 @@ impl Scale<'_> {
     unsafe fn leaf(&mut self, object: Object, size: usize) {
         // SAFETY: the object is alive.
         let references = unsafe { ffi::Py_REFCNT(object) };
-        if size < LARGE {
-            if references <= OWN_REFERENCES {
-                self.weight += block(size);
-            }
-        } else if references == 1 || self.seen.insert(object) {
-            self.weight += block(size);
-        }
+        let counts = if size < LARGE {
+            references <= OWN_REFERENCES
+        } else {
+            references == 1 || self.seen.insert(object)
+        };
+        let weight = if counts { block(size) } else { 0 };
+        self.weight += weight;
+        self.leaves.add(weight);
     }
 
     /// Whether a container is met for the first time.
@@ -145,7 +142,7 @@ impl Scale<'_> {
             // SAFETY: the array has `len` objects; a list or tuple in the making has nulls.
             _ => unsafe { std::slice::from_raw_parts(items, len as usize) },
         };
-        let room = MAX_VISITS.saturating_sub(self.visits);
+        let room = MAX_VISITS - self.visits;
         self.unseen += items.len().saturating_sub(room);
         for &item in items.iter().take(room).filter(|item| !item.is_null()) {
             // SAFETY: what a live container holds is alive.
@@ -156,6 +153,11 @@ impl Scale<'_> {
     /// Leaves are added at once, containers later.
     #[inline(always)]
     unsafe fn child(&mut self, object: Object) {
+        if self.visits == MAX_VISITS {
+            self.unseen += 1;
+            return;
+        }
+        self.visits += 1;
         // SAFETY: the object is alive.
         unsafe {
             let class = ffi::Py_TYPE(object);
@@ -176,10 +178,6 @@ impl Scale<'_> {
         // SAFETY: the object is a dict, which nothing changes meanwhile.
         unsafe {
             while ffi::PyDict_Next(dict, &raw mut position, &raw mut key, &raw mut value) != 0 {
-                if self.visits >= MAX_VISITS {
-                    self.unseen += 2;
-                    continue;
-                }
                 self.child(key);
                 self.child(value);
             }
@@ -204,7 +202,7 @@ impl Scale<'_> {
             } else if is_shared_kind(object) {
             } else if ffi::PyObject_IS_GC(object) != 0 {
                 // Of an object with references of its own, what is not also others' goes with it.
-                let own = self.visits == 1
+                let own = self.visits == 0
                     || ffi::Py_REFCNT(object) <= OWN_REFERENCES
                     || is_builtin(class);
                 if own && self.seen.insert(object) {
@@ -221,15 +219,18 @@ impl Scale<'_> {
 
     /// Has what an object refers to added later.
     unsafe fn referents(&mut self, object: Object, class: *mut ffi::PyTypeObject) {
-        unsafe extern "C" fn visit(object: Object, open: *mut std::ffi::c_void) -> std::ffi::c_int {
-            // SAFETY: `open` is the vector given below, which nobody else uses meanwhile.
-            unsafe { (*open.cast::<Vec<Object>>()).push(object) };
+        unsafe extern "C" fn visit(
+            object: Object,
+            scale: *mut std::ffi::c_void,
+        ) -> std::ffi::c_int {
+            // SAFETY: `scale` is the one given below, which nobody else uses meanwhile.
+            unsafe { (*scale.cast::<Scale<'_>>()).child(object) };
             0
         }
         // SAFETY: the type's own function visits what the object refers to, which stays alive with it.
         unsafe {
             if let Some(traverse) = (*class).tp_traverse {
-                traverse(object, visit, (&raw mut self.open).cast());
+                traverse(object, visit, (&raw mut *self).cast());
             }
         }
     }
@@ -252,6 +253,24 @@ unsafe fn tells_its_size(py: Python<'_>, class: *mut ffi::PyTypeObject) -> bool 
             }
         }
         false
+    }
+}
+
+#[derive(Default)]
+struct Average {
+    sum: usize,
+    count: usize,
+}
+
+impl Average {
+    #[inline(always)]
+    fn add(&mut self, weight: usize) {
+        self.sum += weight;
+        self.count += 1;
+    }
+
+    fn value(&self) -> usize {
+        self.sum / self.count.max(1)
     }
 }
 
