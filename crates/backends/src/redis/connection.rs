@@ -50,17 +50,7 @@ impl Connection {
             reader: ReplyReader::new(stream),
             out: Vec::with_capacity(256),
         };
-        let mut hello = Vec::with_capacity(2);
-        if let Some(password) = &dial.login.password {
-            let auth = Command::new("AUTH");
-            hello.push(match &dial.login.username {
-                Some(username) => auth.arg(username).arg(password),
-                None => auth.arg(password),
-            });
-        }
-        if dial.database != 0 {
-            hello.push(Command::new("SELECT").number(dial.database.into()));
-        }
+        let hello = hello(dial.login, dial.database);
         if !hello.is_empty() {
             let replies = connection
                 .call(&hello, deadline)
@@ -125,6 +115,33 @@ impl Connection {
         }
         stream.write_all(out)?;
         stream.flush()
+    }
+}
+
+/// What a new connection says first.
+pub(super) fn hello(login: &Login, database: u32) -> Vec<Command<'_>> {
+    let mut hello = Vec::with_capacity(2);
+    if let Some(password) = &login.password {
+        let auth = Command::new("AUTH");
+        hello.push(match &login.username {
+            Some(username) => auth.arg(username).arg(password),
+            None => auth.arg(password),
+        });
+    }
+    if database != 0 {
+        hello.push(Command::new("SELECT").number(database.into()));
+    }
+    hello
+}
+
+/// Appends a command as it is sent.
+pub(super) fn encode(out: &mut Vec<u8>, command: &Command<'_>) {
+    header(out, b'*', command.words().len());
+    for word in command.words() {
+        match word {
+            Word::Number(number) => append(out, Digits::of(*number).as_bytes()),
+            Word::Bytes(bytes) => append(out, bytes),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 
 /// A server's answer to one command.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,9 +139,7 @@ impl<R: Read> ReplyReader<R> {
                     Ok(Reply::Array(items))
                 }
             },
-            other => Err(garbage(&format!(
-                "a reply that begins with byte 0x{other:02x}"
-            ))),
+            other => Err(unknown(other)),
         }
     }
 
@@ -167,10 +165,7 @@ impl<R: Read> ReplyReader<R> {
     }
 
     fn bulk(&mut self, length: i64) -> io::Result<Bytes> {
-        let length = usize::try_from(length)
-            .ok()
-            .filter(|&length| length <= MAX_BULK)
-            .ok_or_else(|| garbage(&format!("a value of {length} bytes")))?;
+        let length = bulk_length(length)?;
         let whole = length + 2;
         if whole <= self.buffer.len() {
             while self.end - self.start < whole {
@@ -223,6 +218,138 @@ impl<R: Read> ReplyReader<R> {
         self.received = true;
         self.end += received;
         Ok(())
+    }
+}
+
+/// Takes the next reply out of received bytes; `None` if it is not all there yet.
+///
+/// Values of `SHARED` bytes and more stay in the buffer's memory instead of being copied.
+///
+/// # Errors
+/// `InvalidData` when the bytes are not RESP2.
+pub(super) fn take(buffer: &mut BytesMut) -> io::Result<Option<Reply>> {
+    let Some(length) = measure(buffer, 0)? else {
+        return Ok(None);
+    };
+    let large = length >= SHARED;
+    let mut cursor = Cursor {
+        bytes: if large {
+            buffer.split_to(length).freeze()
+        } else {
+            Bytes::copy_from_slice(&buffer[..length])
+        },
+        at: 0,
+    };
+    if !large {
+        buffer.advance(length);
+    }
+    cursor.reply().map(Some)
+}
+
+/// From this size on a reply is not copied out of the buffer.
+const SHARED: usize = 32 << 10;
+
+/// The length in bytes of the reply at the start of `bytes`; `None` if it is not all there yet.
+fn measure(bytes: &[u8], depth: usize) -> io::Result<Option<usize>> {
+    let Some((text, next)) = line_of(bytes)? else {
+        return Ok(None);
+    };
+    let (&kind, text) = text.split_first().ok_or_else(|| garbage("an empty line"))?;
+    match kind {
+        b':' | b'+' | b'-' => Ok(Some(next)),
+        b'$' => {
+            let length = number(text)?;
+            if length == -1 {
+                return Ok(Some(next));
+            }
+            let whole = next + bulk_length(length)? + 2;
+            Ok((bytes.len() >= whole).then_some(whole))
+        }
+        b'*' => {
+            if depth == MAX_DEPTH {
+                return Err(garbage("arrays within arrays within arrays"));
+            }
+            let mut at = next;
+            for _ in 0..items(number(text)?)? {
+                match measure(&bytes[at..], depth + 1)? {
+                    Some(length) => at += length,
+                    None => return Ok(None),
+                }
+            }
+            Ok(Some(at))
+        }
+        other => Err(unknown(other)),
+    }
+}
+
+/// The first line without its end, and where the next one begins.
+fn line_of(bytes: &[u8]) -> io::Result<Option<(&[u8], usize)>> {
+    match bytes.iter().take(MAX_LINE).position(|&b| b == b'\n') {
+        Some(at) => match bytes[..at].strip_suffix(b"\r") {
+            Some(line) => Ok(Some((line, at + 1))),
+            None => Err(garbage("a line that does not end in CR LF")),
+        },
+        None if bytes.len() >= MAX_LINE => Err(garbage("a line without an end")),
+        None => Ok(None),
+    }
+}
+
+fn bulk_length(length: i64) -> io::Result<usize> {
+    usize::try_from(length)
+        .ok()
+        .filter(|&length| length <= MAX_BULK)
+        .ok_or_else(|| garbage(&format!("a value of {length} bytes")))
+}
+
+/// The number of an array's items; an absent array has none.
+fn items(length: i64) -> io::Result<i64> {
+    match length {
+        -1 => Ok(0),
+        length if length < 0 => Err(garbage("a negative length")),
+        length => Ok(length),
+    }
+}
+
+fn unknown(kind: u8) -> io::Error {
+    garbage(&format!("a reply that begins with byte 0x{kind:02x}"))
+}
+
+/// Reads a reply that [`measure`] has found to be all there.
+struct Cursor {
+    bytes: Bytes,
+    at: usize,
+}
+
+impl Cursor {
+    fn reply(&mut self) -> io::Result<Reply> {
+        let rest = &self.bytes[self.at..];
+        let (text, next) = line_of(rest)?.ok_or_else(|| garbage("half a line"))?;
+        let (&kind, text) = text.split_first().ok_or_else(|| garbage("an empty line"))?;
+        let simple = match kind {
+            b':' => Some(Reply::Int(number(text)?)),
+            b'+' => Some(Reply::Status(String::from_utf8_lossy(text).into())),
+            b'-' => Some(Reply::Error(Refusal::parse(&String::from_utf8_lossy(text)))),
+            _ if text == b"-1" => Some(Reply::Nil),
+            _ => None,
+        };
+        let length = if simple.is_none() { number(text)? } else { 0 };
+        self.at += next;
+        match (simple, kind) {
+            (Some(reply), _) => Ok(reply),
+            (None, b'$') => {
+                let end = self.at + bulk_length(length)?;
+                let value = self.bytes.slice(self.at..end);
+                if &self.bytes[end..end + 2] != b"\r\n" {
+                    return Err(garbage("a value longer than its length"));
+                }
+                self.at = end + 2;
+                Ok(Reply::Bulk(value))
+            }
+            (None, _) => (0..items(length)?)
+                .map(|_| self.reply())
+                .collect::<io::Result<_>>()
+                .map(Reply::Array),
+        }
     }
 }
 

@@ -47,6 +47,47 @@ fn every_kind_of_reply_however_it_arrives() {
     ];
     for step in [1, 2, 3, 7, 1000] {
         assert_eq!(read_all(stream, step).expect("valid replies"), expected);
+        assert_eq!(take_all(stream, step).expect("valid replies"), expected);
+    }
+}
+
+/// As `read_all`, through the reader that waits for nothing.
+fn take_all(bytes: &[u8], step: usize) -> io::Result<Vec<Reply>> {
+    let mut buffer = BytesMut::new();
+    let mut replies = Vec::new();
+    for chunk in bytes.chunks(step) {
+        buffer.extend_from_slice(chunk);
+        while let Some(reply) = take(&mut buffer)? {
+            replies.push(reply);
+        }
+    }
+    assert!(buffer.is_empty(), "half a reply is left: {buffer:?}");
+    Ok(replies)
+}
+
+#[test]
+fn both_readers_agree_on_large_values_and_on_garbage() {
+    let mut large = format!("*2\r\n${}\r\n", SHARED).into_bytes();
+    large.extend(std::iter::repeat_n(b'x', SHARED));
+    large.extend_from_slice(b"\r\n:1\r\n");
+    assert_eq!(
+        take_all(&large, 1000).expect("valid"),
+        read_all(&large, 1000).expect("valid")
+    );
+    for garbage in [
+        &b"HTTP/1.1 200 OK\r\n"[..],
+        b"$-2\r\n",
+        b"$3\r\nabcd\r\n",
+        b":x\r\n",
+        b"\r\n",
+        b"+OK\n",
+        b"$99999999999\r\n",
+        b"*-7\r\n",
+        b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n",
+    ] {
+        let shown = String::from_utf8_lossy(garbage);
+        assert!(take_all(garbage, 1000).is_err(), "{shown:?}");
+        assert!(read_all(garbage, 1000).is_err(), "{shown:?}");
     }
 }
 

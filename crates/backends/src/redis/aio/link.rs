@@ -9,18 +9,17 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisError, Value};
+use redis::{RedisConnectionInfo, RedisError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime;
-use tokio::task::AbortHandle;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
+use super::pipe::Pipe;
 use crate::error::{BackendError, ErrorKind};
-use crate::redis::command::{Command, Digits, Word};
 use crate::redis::config::{Address, Login};
+use crate::redis::connection::hello;
 use crate::redis::error::{Failure, broken, refused, unanswered};
 use crate::redis::node::{Node, Request, after};
 use crate::redis::reply::{Refusal, Reply};
@@ -48,17 +47,10 @@ type Opening = Shared<BoxFuture<'static, Result<Arc<Open>, Failure>>>;
 
 /// An open multiplexed connection.
 struct Open {
-    connection: MultiplexedConnection,
-    driver: AbortHandle,
+    pipe: Pipe,
     opened: Instant,
     /// When the last reply came, in nanoseconds since `opened`.
     last_reply: AtomicU64,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
 }
 
 /// A byte stream of either kind.
@@ -80,14 +72,14 @@ impl Link {
             match line {
                 _ if *runtime != id => {}
                 Line::Opening(_, opening) => return Err(opening.clone()),
-                Line::Open(open) if !open.driver.is_finished() => return Ok(Arc::clone(open)),
+                Line::Open(open) if !open.pipe.is_closed() => return Ok(Arc::clone(open)),
                 Line::Open(_) => {}
             }
         }
         // What is closed goes, also that of runtimes that are gone.
         lines.list.retain(|(_, line)| match line {
             Line::Opening(..) => true,
-            Line::Open(open) => !open.driver.is_finished(),
+            Line::Open(open) => !open.pipe.is_closed(),
         });
         lines.opened += 1;
         let ticket = lines.opened;
@@ -185,22 +177,29 @@ fn late(node: &Node, request: &Request<'_>) -> Failure {
 impl Open {
     async fn new(node: &Node) -> Result<Self, Failure> {
         let limit = node.shared.config.connect_timeout;
-        let info = connection_info(node);
         let connecting = async {
-            let stream = connect(node, after(limit)).await?;
-            let config = AsyncConnectionConfig::new().set_response_timeout(None);
-            MultiplexedConnection::new_with_config(&info, stream, config)
-                .await
-                .map_err(|error| failed("connect", node, &error))
+            let pipe = Pipe::open(connect(node, after(limit)).await?);
+            let hello = hello(node.login(), node.database());
+            let replies = pipe.call(&hello).await.map_err(|error| Failure {
+                error: broken("connect", &node.address, error, limit),
+                lost: true,
+            })?;
+            for reply in replies {
+                if let Reply::Error(refusal) = reply {
+                    return Err(Failure {
+                        error: refused("connect", &refusal),
+                        lost: false,
+                    });
+                }
+            }
+            Ok(pipe)
         };
         match tokio::time::timeout(limit, connecting).await {
-            Ok(Ok((connection, driver))) => Ok(Self {
-                connection,
-                driver: tokio::spawn(driver).abort_handle(),
+            Ok(connected) => connected.map(|pipe| Self {
+                pipe,
                 opened: Instant::now(),
                 last_reply: AtomicU64::new(0),
             }),
-            Ok(Err(failure)) => Err(failure),
             Err(_) => Err(Failure {
                 error: unanswered("connect", &node.address, limit),
                 lost: true,
@@ -218,28 +217,13 @@ impl Open {
         node: &Node,
         request: &Request<'_>,
     ) -> Result<Vec<Reply>, Failure> {
-        let count = request.batch.len();
-        let pipeline = pack(request.batch);
-        let mut connection = self.connection.clone();
         let sent = self.now();
-        let sending = connection.send_packed_commands(&pipeline, 0, count);
-        match timeout_at(request.deadline.into(), sending).await {
-            Ok(Ok(values)) if values.len() == count => {
+        match timeout_at(request.deadline.into(), self.pipe.call(request.batch)).await {
+            Ok(Ok(replies)) => {
                 self.last_reply.store(self.now(), Ordering::Relaxed);
-                values
-                    .into_iter()
-                    .map(|value| {
-                        convert(value)
-                            .map_err(|error| self.drop_for(node, node.lost(request, error)))
-                    })
-                    .collect()
+                Ok(replies)
             }
-            Ok(Ok(_)) => {
-                let error =
-                    io::Error::new(io::ErrorKind::InvalidData, "the number of replies is wrong");
-                Err(self.drop_for(node, node.lost(request, error)))
-            }
-            Ok(Err(error)) => Err(self.drop_for(node, failed(request.operation, node, &error))),
+            Ok(Err(error)) => Err(self.drop_for(node, node.lost(request, error))),
             // Others' replies arrive: the server is slow with this one. Otherwise the connection
             // may be dead without a sign, and the next call gets a new one.
             Err(_) if self.last_reply.load(Ordering::Relaxed) > sent => Err(late(node, request)),
@@ -352,40 +336,4 @@ pub(super) fn failed(operation: &'static str, node: &Node, error: &RedisError) -
         ),
         lost: true,
     }
-}
-
-fn pack(batch: &[Command<'_>]) -> Pipeline {
-    let mut pipeline = Pipeline::with_capacity(batch.len());
-    for command in batch {
-        let mut packed = Cmd::new();
-        for word in command.words() {
-            match word {
-                Word::Bytes(bytes) => packed.arg(*bytes),
-                Word::Number(number) => packed.arg(Digits::of(*number).as_bytes()),
-            };
-        }
-        pipeline.add_command(packed);
-    }
-    pipeline
-}
-
-fn convert(value: Value) -> io::Result<Reply> {
-    Ok(match value {
-        Value::Nil => Reply::Nil,
-        Value::Int(number) => Reply::Int(number),
-        Value::BulkString(bytes) => Reply::Bulk(bytes.into()),
-        Value::Okay => Reply::Status("OK".into()),
-        Value::SimpleString(text) => Reply::Status(text.into()),
-        Value::Array(values) => {
-            Reply::Array(values.into_iter().map(convert).collect::<io::Result<_>>()?)
-        }
-        Value::ServerError(error) => Reply::Error(Refusal {
-            code: error.code().into(),
-            detail: error.details().unwrap_or_default().into(),
-        }),
-        _ => {
-            let message = "a reply of a protocol version was received that was not asked for";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
-    })
 }

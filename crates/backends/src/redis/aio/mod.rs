@@ -1,6 +1,7 @@
 //! The asynchronous half of the Redis backend.
 
 mod link;
+mod pipe;
 pub(super) mod pubsub;
 
 use std::time::Duration;

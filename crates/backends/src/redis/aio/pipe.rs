@@ -1,0 +1,248 @@
+//! One connection on which the commands of many callers are pipelined.
+//!
+//! Callers append their commands to one buffer and wait; a task writes whatever has gathered since it
+//! last wrote, in one go, and hands out replies in order. A caller that goes away leaves its place, so
+//! that its reply is read and dropped.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::BytesMut;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
+    task::AbortHandle,
+};
+
+use super::link::ByteStream;
+use crate::redis::{
+    command::Command,
+    connection::encode,
+    reply::{self, Reply},
+};
+
+/// A pipelined connection. Dropping it ends the connection.
+pub(super) struct Pipe {
+    queue: Arc<Queue>,
+    driver: AbortHandle,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    /// Wakes the driver when there is something to write.
+    driver: AtomicWaker,
+}
+
+#[derive(Default)]
+struct State {
+    out: Vec<u8>,
+    waiting: VecDeque<Waiting>,
+    /// Why the connection ended.
+    ended: Option<(io::ErrorKind, String)>,
+}
+
+/// A caller whose replies are still to come.
+struct Waiting {
+    left: usize,
+    replies: Vec<Reply>,
+    done: oneshot::Sender<io::Result<Vec<Reply>>>,
+}
+
+impl State {
+    fn ended(&self) -> Option<io::Error> {
+        let (kind, message) = self.ended.as_ref()?;
+        Some(io::Error::new(*kind, message.clone()))
+    }
+}
+
+impl Pipe {
+    /// Serves `stream` on a task of the current runtime.
+    pub(super) fn open(stream: Box<dyn ByteStream>) -> Self {
+        let queue = Arc::new(Queue::default());
+        let driver = tokio::spawn(Driver {
+            queue: Arc::clone(&queue),
+            stream,
+            out: Vec::new(),
+            written: 0,
+            flushed: true,
+            input: BytesMut::with_capacity(Driver::READ),
+        });
+        Self {
+            queue,
+            driver: driver.abort_handle(),
+        }
+    }
+
+    /// Whether the connection has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.driver.is_finished()
+    }
+
+    /// Sends the commands and waits for a reply to each.
+    ///
+    /// # Errors
+    /// Why the connection ended, if it did before the last reply.
+    pub(super) async fn call(&self, batch: &[Command<'_>]) -> io::Result<Vec<Reply>> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (done, replies) = oneshot::channel();
+        {
+            let mut state = self.queue.state.lock();
+            if let Some(error) = state.ended() {
+                return Err(error);
+            }
+            for command in batch {
+                encode(&mut state.out, command);
+            }
+            state.waiting.push_back(Waiting {
+                left: batch.len(),
+                replies: Vec::with_capacity(batch.len()),
+                done,
+            });
+        }
+        self.queue.driver.wake();
+        match replies.await {
+            Ok(replies) => replies,
+            // The driver's task was dropped with its runtime or by `Drop`.
+            Err(_) => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+struct Driver {
+    queue: Arc<Queue>,
+    stream: Box<dyn ByteStream>,
+    /// What is being written, and how much of it has been.
+    out: Vec<u8>,
+    written: usize,
+    flushed: bool,
+    input: BytesMut,
+}
+
+impl Driver {
+    /// How much is read at once.
+    const READ: usize = 64 << 10;
+    /// A write buffer that has grown larger than this is given back.
+    const KEEP: usize = 1 << 20;
+
+    /// Writes what there is; ready when the stream takes no more, pending in the sense of a poll.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.written == self.out.len() {
+                if self.out.capacity() > Self::KEEP {
+                    self.out = Vec::new();
+                }
+                self.out.clear();
+                self.written = 0;
+                std::mem::swap(&mut self.out, &mut self.queue.state.lock().out);
+                if self.out.is_empty() {
+                    if !self.flushed {
+                        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+                        self.flushed = true;
+                    }
+                    return Poll::Pending;
+                }
+            }
+            let rest = &self.out[self.written..];
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += written;
+            self.flushed = false;
+        }
+    }
+
+    /// Reads what there is and hands out the replies in it.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            self.input.reserve(Self::READ);
+            let mut space = ReadBuf::uninit(self.input.spare_capacity_mut());
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut space))?;
+            let received = space.filled().len();
+            if received == 0 {
+                let message = "the server closed the connection";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, message)));
+            }
+            // SAFETY: `ReadBuf` has tracked that so many bytes of the spare capacity were filled.
+            unsafe { self.input.set_len(self.input.len() + received) };
+            while let Some(reply) = reply::take(&mut self.input)? {
+                self.hand_out(reply)?;
+            }
+        }
+    }
+
+    fn hand_out(&self, reply: Reply) -> io::Result<()> {
+        let mut state = self.queue.state.lock();
+        let Some(first) = state.waiting.front_mut() else {
+            let message = "a reply was received that nothing had asked for";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        };
+        first.replies.push(reply);
+        first.left -= 1;
+        if first.left == 0 {
+            let Waiting { replies, done, .. } = state
+                .waiting
+                .pop_front()
+                .expect("it was looked at just before");
+            drop(state);
+            // A caller that has gone away wants no replies.
+            let _ = done.send(Ok(replies));
+        }
+        Ok(())
+    }
+
+    fn end(&self, error: &io::Error) {
+        let mut state = self.queue.state.lock();
+        state.ended = Some((error.kind(), error.to_string()));
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        for caller in waiting {
+            let error = io::Error::new(error.kind(), error.to_string());
+            let _ = caller.done.send(Err(error));
+        }
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        this.queue.driver.register(context.waker());
+        let failed = match this.poll_write(context) {
+            Poll::Ready(Err(error)) => Some(error),
+            _ => match this.poll_read(context) {
+                Poll::Ready(Err(error)) => Some(error),
+                _ => None,
+            },
+        };
+        match failed {
+            Some(error) => {
+                this.end(&error);
+                Poll::Ready(())
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "pipe_tests.rs"]
+mod tests;
