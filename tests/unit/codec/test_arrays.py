@@ -124,7 +124,12 @@ def test_a_memory_map_is_an_array(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize(
     "argument",
-    [np.longdouble(1), np.zeros(2, dtype=np.longdouble), np.ma.masked_array([1, 2], [False, True]), np.array([object()])],
+    [
+        np.longdouble(1),
+        np.zeros(2, dtype=np.longdouble),
+        np.ma.masked_array([1, 2], [False, True]),
+        np.array([object()]),
+    ],
     ids=["long double", "array of long doubles", "masked array", "array of objects"],
 )
 def test_what_has_no_exact_content_is_refused(argument: Any) -> None:
