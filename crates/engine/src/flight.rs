@@ -67,7 +67,7 @@ impl<T> Default for Flights<T> {
         Self {
             shards: std::array::from_fn(|_| Mutex::new(Map::default())),
             hasher: foldhash::fast::RandomState::default(),
-            waits: Arc::new(Waits::default()),
+            waits: Waits::of_process(),
         }
     }
 }

@@ -15,6 +15,7 @@ use std::{
     },
 };
 
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
 /// An OS thread's identity, never reused within the process.
@@ -90,6 +91,23 @@ pub(crate) struct Waits {
 }
 
 impl Waits {
+    /// The graph of this process: one for all functions, since circles run through several. A forked
+    /// child has its own, as a thread of its parent may have held the lock at the fork.
+    pub(crate) fn of_process() -> Arc<Self> {
+        static CURRENT: ArcSwapOption<(u32, Arc<Waits>)> = ArcSwapOption::const_empty();
+        let pid = std::process::id();
+        let fresh = Arc::new((pid, Arc::default()));
+        CURRENT.rcu(|seen| match seen {
+            Some(seen) if seen.0 == pid => Arc::clone(seen),
+            _ => Arc::clone(&fresh),
+        });
+        let current = CURRENT.load();
+        let (_, waits) = &**current
+            .as_ref()
+            .expect("set just before, and never taken out");
+        Arc::clone(waits)
+    }
+
     /// Records that `caller` waits for `target`, unless that closes a circle (`None`).
     pub(crate) fn enter(self: &Arc<Self>, caller: Caller<'_>, target: &Arc<Node>) -> Option<Wait> {
         let blocks = caller.thread.filter(|_| caller.blocking);

@@ -204,6 +204,23 @@ fn a_circle_through_a_blocked_loop_is_seen() {
 }
 
 #[test]
+fn a_circle_through_two_functions_is_seen() {
+    let (ones, twos) = (
+        Arc::new(Flights::<()>::new()),
+        Arc::new(Flights::<()>::new()),
+    );
+    let (here, there) = (ThreadKey::current(), other_thread());
+    let one = lead(ones.join(b"k", 0, task_on(here, &[])));
+    let two = lead(twos.join(b"k", 0, task_on(there, &[])));
+    let (in_one, in_two) = ([one.id()], [two.id()]);
+    let _one_waits_for_two = wait(twos.join(b"k", 0, task_on(here, &in_one)));
+    assert!(matches!(
+        ones.join(b"k", 0, task_on(there, &in_two)),
+        Join::Alone
+    ));
+}
+
+#[test]
 fn an_invalidation_dooms_the_flight_and_later_callers_start_anew() {
     let flights = Arc::new(Flights::<u8>::new());
     let old = lead(flights.join(b"k", 0, task_on(other_thread(), &[])));
