@@ -6,7 +6,7 @@
 mod backend;
 mod error;
 #[cfg(feature = "redis")]
-mod process;
+pub mod process;
 #[cfg(feature = "redis")]
 pub mod redis;
 

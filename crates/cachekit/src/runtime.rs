@@ -15,7 +15,8 @@ use tokio::{
 };
 
 struct Running {
-    pid: u32,
+    /// The process that it runs in.
+    process: u32,
     handle: Handle,
     _stop_on_drop: oneshot::Sender<()>,
 }
@@ -28,15 +29,15 @@ static CURRENT: AtomicPtr<Running> = AtomicPtr::new(ptr::null_mut());
 /// # Panics
 /// When the operating system gives no thread or no poller; a process in that state cannot go on.
 pub fn handle() -> Handle {
-    let pid = std::process::id();
+    let process = cachekit_backends::process::generation();
     let seen = CURRENT.load(Ordering::Acquire);
     // SAFETY: the pointer is null or came from `Box::into_raw` below and is never freed.
     if let Some(running) = unsafe { seen.as_ref() }
-        && running.pid == pid
+        && running.process == process
     {
         return running.handle.clone();
     }
-    let started = start(pid);
+    let started = start(process);
     let handle = started.handle.clone();
     let started = Box::into_raw(Box::new(started));
     match CURRENT.compare_exchange(seen, started, Ordering::AcqRel, Ordering::Acquire) {
@@ -49,7 +50,7 @@ pub fn handle() -> Handle {
     }
 }
 
-fn start(pid: u32) -> Running {
+fn start(process: u32) -> Running {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .thread_name("cachekit-blocking")
@@ -65,7 +66,7 @@ fn start(pid: u32) -> Running {
         })
         .expect("the operating system provides a thread");
     Running {
-        pid,
+        process,
         handle,
         _stop_on_drop: stop_on_drop,
     }

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use cachekit::shared::{Locked, Reply, Request, Shared};
 use cachekit_engine::{fill::Fill, flight::Join, time::Clock};
+use futures_util::future::AbortHandle;
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::PyRuntimeError,
@@ -14,7 +15,6 @@ use pyo3::{
     prelude::*,
     types::{PyDict, PyTuple},
 };
-use tokio::task::AbortHandle;
 
 use crate::{
     backend::Resolved,
@@ -161,7 +161,7 @@ impl AsyncCall {
                     let landed = landed.unwrap_or_else(|_| Some(Arc::new(Delivered::Unshareable)));
                     *slot.lock() = Some(landed);
                 };
-                let (future, abort) = LoopBridge::current(py)?.get().submit(py, operation)?;
+                let (future, abort) = LoopBridge::submit(py, operation)?;
                 self.waiting = Some(abort);
                 Ok((WAIT, Some(future)))
             }
@@ -220,7 +220,7 @@ impl AsyncCall {
                 _ => *asked = Asked::Answered(reply),
             }
         };
-        let (future, abort) = LoopBridge::current(py)?.get().submit(py, operation)?;
+        let (future, abort) = LoopBridge::submit(py, operation)?;
         // A wait may be cut short; what talks to the store is left to end by itself.
         self.waiting = waits.then_some(abort);
         self.asked = Some(asked);

@@ -5,9 +5,11 @@
 
 use std::{
     cell::RefCell,
+    collections::HashMap,
     future::Future,
     io::{Read, Write},
     os::{fd::AsRawFd, unix::net::UnixStream},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,9 +17,9 @@ use std::{
 };
 
 use crossbeam_queue::SegQueue;
+use futures_util::future::{AbortHandle, abortable};
 use parking_lot::Mutex;
 use pyo3::{intern, prelude::*, sync::PyOnceLock, types::PyBool};
-use tokio::task::AbortHandle;
 
 /// What both threads see.
 struct Queue {
@@ -57,12 +59,17 @@ pub(crate) struct LoopBridge {
     waiting: Mutex<Waiting>,
 }
 
-/// The asyncio futures of operations under way, by number.
+/// The operations under way.
 #[derive(Default)]
 struct Waiting {
     next: u64,
-    futures: std::collections::HashMap<u64, Py<PyAny>>,
+    /// Their asyncio futures, by number.
+    futures: HashMap<u64, Py<PyAny>, foldhash::fast::RandomState>,
+    /// Operations that gather for one hand-over to the I/O thread.
+    gathered: Vec<Operation>,
 }
+
+type Operation = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 thread_local! {
     /// The bridges of the loops that ran on this thread and are not closed.
@@ -79,7 +86,7 @@ impl LoopBridge {
     ///
     /// # Errors
     /// When no loop runs on this thread, or it cannot watch a socket.
-    pub(crate) fn current(py: Python<'_>) -> PyResult<Py<Self>> {
+    fn current(py: Python<'_>) -> PyResult<Py<Self>> {
         let event_loop = running_loop(py)?;
         let known = BRIDGES.with_borrow(|bridges| {
             let found = bridges
@@ -133,32 +140,52 @@ impl LoopBridge {
         Ok(bridge)
     }
 
-    /// Runs `operation` on the I/O thread; the returned asyncio future is done when it has ended or
+    /// Runs `operation` on the I/O thread for the running event loop; the returned asyncio future is done when it has ended or
     /// was aborted. The operation leaves its result where both sides find it.
+    ///
+    /// Waking the I/O thread is a system call. So only the first operation under way wakes it at
+    /// once; others gather until the event loop has run the tasks that are ready, and go together.
+    ///
+    /// # Errors
+    /// When no asyncio event loop runs on this thread, or it cannot watch a socket.
     pub(crate) fn submit(
-        &self,
         py: Python<'_>,
         operation: impl Future<Output = ()> + Send + 'static,
     ) -> PyResult<(Py<PyAny>, AbortHandle)> {
-        let future = self
+        let bridge = Self::current(py)?;
+        let this = bridge.get();
+        let future = this
             .event_loop
             .call_method0(py, intern!(py, "create_future"))?;
-        let number = {
-            let mut waiting = self.waiting.lock();
-            waiting.next += 1;
-            let number = waiting.next;
-            waiting.futures.insert(number, future.clone_ref(py));
-            number
-        };
+        let (operation, abort) = abortable(operation);
+        let mut waiting = this.waiting.lock();
+        waiting.next += 1;
+        let number = waiting.next;
         let tell = Tell {
-            queue: Arc::clone(&self.queue),
+            queue: Arc::clone(&this.queue),
             number,
         };
-        let task = cachekit::runtime::handle().spawn(async move {
+        let operation = async move {
             let _tell = tell;
-            operation.await;
-        });
-        Ok((future, task.abort_handle()))
+            // Aborted or not: the loop is told either way.
+            let _ = operation.await;
+        };
+        let alone = waiting.futures.is_empty();
+        waiting.futures.insert(number, future.clone_ref(py));
+        if alone {
+            drop(waiting);
+            cachekit::runtime::handle().spawn(operation);
+            return Ok((future, abort));
+        }
+        let first = waiting.gathered.is_empty();
+        waiting.gathered.push(Box::pin(operation));
+        drop(waiting);
+        if first {
+            let flush = bridge.getattr(py, intern!(py, "flush"))?;
+            this.event_loop
+                .call_method1(py, intern!(py, "call_soon"), (flush,))?;
+        }
+        Ok((future, abort))
     }
 }
 
@@ -169,6 +196,16 @@ fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 
 #[pymethods]
 impl LoopBridge {
+    /// Hands the operations that have gathered to the I/O thread. The event loop calls it.
+    fn flush(&self) {
+        let gathered = std::mem::take(&mut self.waiting.lock().gathered);
+        cachekit::runtime::handle().spawn(async move {
+            for operation in gathered {
+                tokio::spawn(operation);
+            }
+        });
+    }
+
     /// Completes the futures of all finished operations. The event loop calls it.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         let mut told = [0; 64];

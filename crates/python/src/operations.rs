@@ -136,7 +136,6 @@ impl Core {
         let py = this.py();
         let resolved = this.get().resolve(py)?;
         let stored = Self::forget_here(this, &resolved, calls)?;
-        let bridge = LoopBridge::current(py)?;
         let store = resolved.store.filter(|_| !stored.is_empty());
         let forgetting = async move {
             if let Some(store) = store {
@@ -144,7 +143,7 @@ impl Core {
                 let _ = store.delete_async(&stored, resolved.budget).await;
             }
         };
-        Ok(bridge.get().submit(py, forgetting)?.0)
+        Ok(LoopBridge::submit(py, forgetting)?.0)
     }
 
     /// Forgets every call and the statistics.
@@ -173,7 +172,6 @@ impl Core {
         drop(core.function.clear());
         core.function.stats.reset();
         let resolved = core.resolve(py)?;
-        let bridge = LoopBridge::current(py)?;
         let key = core.generation_key(&resolved);
         let store = core.shared_store(&resolved, Scope::Shared).cloned();
         let forgetting = async move {
@@ -182,7 +180,7 @@ impl Core {
                 let _ = shared::clear_async(&store, &key, resolved.budget).await;
             }
         };
-        Ok(bridge.get().submit(py, forgetting)?.0)
+        Ok(LoopBridge::submit(py, forgetting)?.0)
     }
 
     /// hits, misses, L1 hits, L2 hits, maxsize, currsize, mean L2 latency in ms, time of the last

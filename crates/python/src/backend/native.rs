@@ -52,7 +52,7 @@ impl NativeBackend {
     ) -> PyResult<Py<PyAny>> {
         let slot = Arc::new(parking_lot::Mutex::new(None));
         let theirs = Arc::clone(&slot);
-        let (future, _) = LoopBridge::current(py)?.get().submit(py, async move {
+        let (future, _) = LoopBridge::submit(py, async move {
             let result = operation.await;
             *theirs.lock() = Some(result);
         })?;

@@ -113,6 +113,7 @@ pub(super) fn with_bytes<R>(
 }
 
 /// Writes an array.
+#[inline(never)]
 pub(super) fn array<'py>(
     encoder: &mut Encoder<'py, '_>,
     array: &Bound<'py, PyAny>,
@@ -201,6 +202,7 @@ fn protocol_array(
 }
 
 /// Writes a scalar: its type and its bytes.
+#[inline(never)]
 pub(super) fn scalar<'py>(
     encoder: &mut Encoder<'py, '_>,
     scalar: &Bound<'py, PyAny>,

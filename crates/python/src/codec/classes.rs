@@ -23,7 +23,9 @@ const MAX_CLASSES: usize = 4096;
 pub(super) enum Kind {
     /// The value of an enumeration's member.
     Enum,
-    /// `str()` of a UUID or Decimal.
+    /// The text of a UUID.
+    Uuid,
+    /// `str()` of a Decimal, or of an instance of a subclass of UUID.
     Text,
     /// The POSIX form of a path.
     Path,
@@ -229,6 +231,9 @@ fn kind(class: &Bound<'_, PyType>, has_cache_key: bool) -> PyResult<Kind> {
     // What the protocol takes comes first: its bytes are shared with other implementations.
     if is_sub(class, "enum", "Enum")? {
         return Ok(Kind::Enum);
+    }
+    if is_exactly(class, "uuid", "UUID")? {
+        return Ok(Kind::Uuid);
     }
     if is_sub(class, "uuid", "UUID")? || is_sub(class, "decimal", "Decimal")? {
         return Ok(Kind::Text);

@@ -1,6 +1,6 @@
 //! Dicts in keys: in the protocol's order where it has one.
 
-use cachekit_wire::msgpack::{self, Sink};
+use cachekit_wire::msgpack;
 use pyo3::{
     ffi,
     prelude::*,
@@ -15,6 +15,7 @@ use super::{
 };
 
 impl<'py> Encoder<'py, '_> {
+    #[inline(never)]
     pub(super) fn dict(&mut self, object: &Bound<'py, PyAny>, depth: usize) -> Refused<()> {
         // SAFETY: the object is a dict or an instance of a subclass.
         let mut entries = unsafe { entries(self.py, object.as_ptr()) };
@@ -46,27 +47,28 @@ impl<'py> Encoder<'py, '_> {
     }
 
     /// A dict whose keys the protocol does not take: pairs in the order of their keys' bytes.
+    #[inline(never)]
     fn map(
         &mut self,
         object: &Bound<'py, PyAny>,
-        entries: &[(Bound<'py, PyAny>, Bound<'py, PyAny>)],
+        entries: &[Entry<'py>],
         depth: usize,
     ) -> Refused<()> {
-        let mut encoded = Vec::with_capacity(entries.len());
-        for (key, value) in entries {
-            let key_bytes = self
-                .apart(|encoder| encoder.bound(key, depth + 1))
-                .map_err(|refusal| refusal.within(format!(" key {}", key_step(key))))?;
-            encoded.push((key_bytes.as_slice().to_vec(), key, value));
-        }
-        encoded.sort_by(|(a, ..), (b, ..)| a.cmp(b));
         self.wrapped(object, code::MAP, |encoder| {
-            for (key_bytes, key, value) in encoded {
-                encoder.out.extend(&key_bytes);
+            let start = encoder.out.len();
+            let mut parts = Vec::with_capacity(entries.len());
+            for (key, value) in entries {
+                let start = encoder.out.len();
+                encoder
+                    .bound(key, depth + 1)
+                    .map_err(|refusal| refusal.within(format!(" key {}", key_step(key))))?;
+                let end_of_key = encoder.out.len();
                 encoder
                     .bound(value, depth + 1)
                     .map_err(|refusal| refusal.within(key_step(key)))?;
+                parts.push((start..encoder.out.len(), end_of_key));
             }
+            encoder.reorder(start, parts, |(part, end_of_key)| part.start..*end_of_key);
             Ok(())
         })
     }

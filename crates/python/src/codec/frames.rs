@@ -27,6 +27,7 @@ enum Values<'py> {
 }
 
 /// Writes a Series.
+#[inline(never)]
 pub(super) fn series<'py>(
     encoder: &mut Encoder<'py, '_>,
     series: &Bound<'py, PyAny>,
@@ -46,6 +47,7 @@ pub(super) fn series<'py>(
 }
 
 /// Writes a DataFrame.
+#[inline(never)]
 pub(super) fn frame<'py>(
     encoder: &mut Encoder<'py, '_>,
     frame: &Bound<'py, PyAny>,
@@ -73,6 +75,7 @@ pub(super) fn frame<'py>(
 }
 
 /// Writes NA or NaT.
+#[inline(never)]
 pub(super) fn missing<'py>(
     encoder: &mut Encoder<'py, '_>,
     object: &Bound<'py, PyAny>,
@@ -149,8 +152,10 @@ fn column<'py>(
             msgpack::write_bin(encoder.out, &hash);
         }
         Values::Each(list) => {
-            let encoded = encoder.apart(|encoder| encoder.bound(&list, depth + 1))?;
-            msgpack::write_bin(encoder.out, &content_hash(encoded.as_slice()));
+            let start = encoder.out.len();
+            encoder.bound(&list, depth + 1)?;
+            let encoded = encoder.out.split_off(start);
+            msgpack::write_bin(encoder.out, &content_hash(&encoded));
         }
         Values::Categories {
             codes,

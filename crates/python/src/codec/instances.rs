@@ -20,6 +20,7 @@ use super::{
 
 impl<'py> Encoder<'py, '_> {
     /// An instance of a class that is not a builtin type.
+    #[inline(never)]
     pub(super) fn instance(&mut self, object: &Bound<'py, PyAny>, depth: usize) -> Refused<()> {
         let class = class_of(object)?;
         let py = self.py;
@@ -31,6 +32,7 @@ impl<'py> Encoder<'py, '_> {
                 self.bound(&value, depth + 1)
                     .map_err(|refusal| refusal.within(String::from(".value")))
             }
+            Kind::Uuid => self.uuid(object),
             Kind::Text => {
                 let text = object
                     .str()
@@ -44,29 +46,83 @@ impl<'py> Encoder<'py, '_> {
                 self.bound(&text, depth + 1)
             }
             Kind::CacheKey => self.cache_key(object, &class, depth),
-            Kind::Dataclass(fields) => self.wrapped(object, code::DATACLASS, |encoder| {
-                encoder.class_name(&class);
-                encoder.fields(object, fields, &class, depth)
-            }),
-            Kind::Pydantic(major) => self.wrapped(object, code::PYDANTIC, |encoder| {
-                encoder.class_name(&class);
-                encoder.model(object, *major, &class, depth)
-            }),
+            Kind::Dataclass(fields) => self.dataclass(object, fields, &class, depth),
+            Kind::Pydantic(major) => self.pydantic(object, *major, &class, depth),
             Kind::NumpyScalar => arrays::scalar(self, object),
             Kind::NumpyArray => arrays::array(self, object, depth),
             Kind::Series => frames::series(self, object, depth),
             Kind::DataFrame => frames::frame(self, object, depth),
             Kind::Missing => frames::missing(self, object),
-            Kind::Timedelta => self.wrapped(object, code::SUBCLASS, |encoder| {
-                encoder.class_name(&class);
-                let text = object
-                    .call_method0(intern!(py, "isoformat"))
-                    .map_err(|error| Refusal::raised(object, "isoformat()", error))?;
-                encoder.bound(&text, depth + 1)
-            }),
+            Kind::Timedelta => self.timedelta_with_nanoseconds(object, &class),
             Kind::Sub(base) => self.subclass(object, *base, &class, depth),
             Kind::Foreign => Err(Refusal::new(object, remedies::argument(object))),
         }
+    }
+
+    /// What `str()` of a UUID is, without running the Python code of that.
+    #[inline(never)]
+    fn uuid(&mut self, object: &Bound<'py, PyAny>) -> Refused<()> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let number: u128 = object
+            .getattr(intern!(self.py, "int"))
+            .and_then(|number| number.extract())
+            .map_err(|error| Refusal::raised(object, "int", error))?;
+        let mut text = [b'-'; 36];
+        let mut digits = (0..32)
+            .rev()
+            .map(|place| DIGITS[(number >> (4 * place)) as usize & 15]);
+        for (place, character) in text.iter_mut().enumerate() {
+            if !matches!(place, 8 | 13 | 18 | 23) {
+                *character = digits
+                    .next()
+                    .expect("36 places with 4 hyphens have 32 digits");
+            }
+        }
+        msgpack::write_str_header(self.out, text.len() as u32);
+        self.out.extend(&text);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn dataclass(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        fields: &[Py<PyString>],
+        class: &Class,
+        depth: usize,
+    ) -> Refused<()> {
+        self.wrapped(object, code::DATACLASS, |encoder| {
+            encoder.class_name(class);
+            encoder.fields(object, fields, class, depth)
+        })
+    }
+
+    #[inline(never)]
+    fn pydantic(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        major: u8,
+        class: &Class,
+        depth: usize,
+    ) -> Refused<()> {
+        self.wrapped(object, code::PYDANTIC, |encoder| {
+            encoder.class_name(class);
+            encoder.model(object, major, class, depth)
+        })
+    }
+
+    fn timedelta_with_nanoseconds(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        class: &Class,
+    ) -> Refused<()> {
+        let text = object
+            .call_method0(intern!(self.py, "isoformat"))
+            .map_err(|error| Refusal::raised(object, "isoformat()", error))?;
+        self.wrapped(object, code::SUBCLASS, |encoder| {
+            encoder.class_name(class);
+            encoder.bound(&text, 0)
+        })
     }
 
     fn class_name(&mut self, class: &Class) {
@@ -78,6 +134,7 @@ impl<'py> Encoder<'py, '_> {
 
     /// An instance of a builtin type's subclass: in the protocol's form where there is one and it
     /// has all there is, else the class's name, the content and the instance's attributes.
+    #[inline(never)]
     fn subclass(
         &mut self,
         object: &Bound<'py, PyAny>,
@@ -234,6 +291,7 @@ impl<'py> Encoder<'py, '_> {
         Ok(())
     }
 
+    #[inline(never)]
     fn cache_key(
         &mut self,
         object: &Bound<'py, PyAny>,

@@ -38,6 +38,26 @@ impl KeyBuf {
         unsafe { std::slice::from_raw_parts(self.inline.as_ptr().cast::<u8>(), self.len) }
     }
 
+    /// How many bytes have been written.
+    #[inline]
+    pub(crate) const fn len(&self) -> usize {
+        if self.len == SPILLED {
+            self.heap.len()
+        } else {
+            self.len
+        }
+    }
+
+    /// Takes back what has been written from the byte `at` on.
+    pub(crate) fn split_off(&mut self, at: usize) -> Vec<u8> {
+        if self.len == SPILLED {
+            return self.heap.split_off(at);
+        }
+        let end = self.as_slice()[at..].to_vec();
+        self.len = at;
+        end
+    }
+
     #[cold]
     #[inline(never)]
     fn extend_on_heap(&mut self, bytes: &[u8]) {

@@ -125,6 +125,7 @@ impl<'py, 'out> Encoder<'py, 'out> {
     }
 
     /// Which builtin type the object is exactly an instance of.
+    #[inline(never)]
     fn builtin(&self, object: &Bound<'py, PyAny>) -> Refused<Option<Base>> {
         let class = object.get_type_ptr();
         Ok(Some(if class == &raw mut ffi::PyLong_Type {
@@ -149,6 +150,7 @@ impl<'py, 'out> Encoder<'py, 'out> {
     }
 
     /// Writes the content that an instance of `base` or of a subclass has as a `base`.
+    #[inline(never)]
     pub(super) fn content(
         &mut self,
         object: &Bound<'py, PyAny>,
@@ -182,6 +184,7 @@ impl<'py, 'out> Encoder<'py, 'out> {
         }
     }
 
+    #[inline(never)]
     fn int(&mut self, object: &Bound<'py, PyAny>) -> Refused<()> {
         // SAFETY: the object is an int or an instance of a subclass.
         match unsafe { layout::int(object.as_ptr()) } {
@@ -204,6 +207,7 @@ impl<'py, 'out> Encoder<'py, 'out> {
         Ok(())
     }
 
+    #[inline(never)]
     pub(super) fn str(&mut self, object: &Bound<'py, PyAny>) -> Refused<()> {
         // SAFETY: the object is a str or an instance of a subclass, and alive.
         unsafe {
@@ -237,33 +241,41 @@ impl<'py, 'out> Encoder<'py, 'out> {
     }
 
     /// Writes an extension value whose data are what `write` writes.
+    #[inline]
     pub(super) fn wrapped(
         &mut self,
         object: &Bound<'py, PyAny>,
         code: i8,
-        write: impl FnOnce(&mut Encoder<'py, '_>) -> Refused<()>,
+        write: impl FnOnce(&mut Self) -> Refused<()>,
     ) -> Refused<()> {
-        let data = self.apart(write)?;
-        self.ext(object, code, data.as_slice())
+        // The header tells the length, so it can only be written when the data have been.
+        let start = self.out.len();
+        write(self)?;
+        let data = self.out.split_off(start);
+        self.ext(object, code, &data)
     }
 
-    /// What `write` writes, in a buffer of its own.
-    pub(super) fn apart(
+    /// Puts what has been written from `start` on, whose parts end at these places, into the order of
+    /// what `key` gives for a part.
+    pub(super) fn reorder<T>(
         &mut self,
-        write: impl FnOnce(&mut Encoder<'py, '_>) -> Refused<()>,
-    ) -> Refused<KeyBuf> {
-        let mut data = KeyBuf::new();
-        let mut inner = Encoder {
-            py: self.py,
-            out: &mut data,
-            scope: self.scope,
-            array_bytes: self.array_bytes,
-        };
-        write(&mut inner)?;
-        (self.scope, self.array_bytes) = (inner.scope, inner.array_bytes);
-        Ok(data)
+        start: usize,
+        mut parts: Vec<(std::ops::Range<usize>, T)>,
+        key: impl Fn(&(std::ops::Range<usize>, T)) -> std::ops::Range<usize>,
+    ) {
+        let written = self.out.as_slice();
+        if parts.is_sorted_by_key(|part| &written[key(part)]) {
+            return;
+        }
+        parts.sort_by(|a, b| written[key(a)].cmp(&written[key(b)]));
+        let written = self.out.split_off(start);
+        for (part, _) in parts {
+            self.out
+                .extend(&written[part.start - start..part.end - start]);
+        }
     }
 
+    #[inline(never)]
     fn complex(&mut self, object: &Bound<'py, PyAny>) -> Refused<()> {
         // SAFETY: the object is a complex or an instance of a subclass; only an instance of an
         // unrelated class would have a method called.
@@ -281,6 +293,7 @@ impl<'py, 'out> Encoder<'py, 'out> {
         self.ext(object, code::COMPLEX, &data)
     }
 
+    #[inline(never)]
     fn bytearray(&mut self, object: &Bound<'py, PyAny>) -> Refused<()> {
         // SAFETY: the object is a bytearray or an instance of a subclass; writing runs no Python code,
         // so it is not resized meanwhile.
@@ -295,6 +308,7 @@ impl<'py, 'out> Encoder<'py, 'out> {
         u32::try_from(len).map_err(|_| Refusal::new(object, TOO_LONG))
     }
 
+    #[inline(never)]
     pub(super) fn list(&mut self, object: &Bound<'py, PyAny>, depth: usize) -> Refused<()> {
         let list = object.as_ptr();
         // SAFETY: the object is a list or an instance of a subclass. Its size is read anew for each
@@ -317,6 +331,7 @@ impl<'py, 'out> Encoder<'py, 'out> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn tuple(&mut self, object: &Bound<'py, PyAny>, depth: usize) -> Refused<()> {
         let tuple = object.as_ptr();
         // SAFETY: the object is a tuple or an instance of a subclass, which do not change.
@@ -331,28 +346,29 @@ impl<'py, 'out> Encoder<'py, 'out> {
         Ok(())
     }
 
+    #[inline(never)]
     fn set(&mut self, object: &Bound<'py, PyAny>, code: i8, depth: usize) -> Refused<()> {
-        let mut elements = Vec::new();
         // A subclass may iterate as it likes; the set's own content counts.
-        let own =
+        let elements =
             unwrapped_set(object).map_err(|error| Refusal::raised(object, "iteration", error))?;
-        for element in &own {
-            let bytes = self
-                .apart(|encoder| encoder.bound(element, depth + 1))
-                .map_err(|refusal| refusal.within(String::from("{…}")))?;
-            elements.push(bytes.as_slice().to_vec());
-        }
-        elements.sort_unstable();
         let len = self.header(object, elements.len() as ffi::Py_ssize_t)?;
         self.wrapped(object, code, |encoder| {
             msgpack::write_array_header(encoder.out, len);
+            let start = encoder.out.len();
+            let mut parts = Vec::with_capacity(elements.len());
             for element in &elements {
-                encoder.out.extend(element);
+                let start = encoder.out.len();
+                encoder
+                    .bound(element, depth + 1)
+                    .map_err(|refusal| refusal.within(String::from("{…}")))?;
+                parts.push((start..encoder.out.len(), ()));
             }
+            encoder.reorder(start, parts, |(part, ())| part.clone());
             Ok(())
         })
     }
 
+    #[inline(never)]
     fn temporal(&mut self, object: &Bound<'py, PyAny>, kind: Temporal) -> Refused<()> {
         if kind == Temporal::Delta {
             return self.timedelta(object);
@@ -379,6 +395,7 @@ impl<'py, 'out> Encoder<'py, 'out> {
         }
     }
 
+    #[inline(never)]
     fn timedelta(&mut self, object: &Bound<'py, PyAny>) -> Refused<()> {
         // SAFETY: the object is a timedelta or an instance of a subclass, whose fields these read.
         let parts = unsafe {

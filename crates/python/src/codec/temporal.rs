@@ -275,7 +275,7 @@ fn called_iso(object: &Bound<'_, PyAny>, naive: bool, fold: bool) -> PyResult<Is
     let time = text.split_once('T').map_or(&text[..], |(_, time)| time);
     let zone = if naive {
         Zone::Naive
-    } else if time.contains(['+', '-']) {
+    } else if time.contains(['+', '-', 'Z']) {
         Zone::Aware
     } else {
         Zone::Unsettled

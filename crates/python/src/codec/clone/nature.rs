@@ -78,6 +78,7 @@ pub(super) fn nature(object: &Bound<'_, PyAny>, depth: usize) -> Nature {
             if matches!(
                 class.kind,
                 Kind::Enum
+                    | Kind::Uuid
                     | Kind::Text
                     | Kind::Path
                     | Kind::NumpyScalar
