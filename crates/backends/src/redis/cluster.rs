@@ -45,6 +45,11 @@ impl Cluster {
         }
     }
 
+    /// The nodes that are known to serve slots.
+    pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
+        self.map.read().nodes.clone()
+    }
+
     /// The node that serves the key; one after the other when there is no key.
     pub(super) fn node(&self, key: Option<&str>) -> Option<Arc<Node>> {
         let map = self.map.read();

@@ -19,6 +19,19 @@ pub(super) fn commands() -> [Command<'static>; 2] {
     [Command::new("PING"), Command::new("INFO")]
 }
 
+/// The pool of blocking connections, as health reports show it.
+pub(super) fn pool((idle, in_use): (usize, usize), size: usize) -> [(String, Detail); 3] {
+    let count = |name: &str, number: usize| {
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        (name.to_owned(), Detail::Int(number))
+    };
+    [
+        count("created_connections", idle + in_use),
+        count("available_connections", size.saturating_sub(in_use)),
+        count("in_use_connections", in_use),
+    ]
+}
+
 /// Reads the answers. A user that may not ask for INFO gets fewer details.
 pub(super) fn read(request: &Request<'_>, mut replies: Replies) -> Result<Health> {
     let left = request.deadline.saturating_duration_since(Instant::now());

@@ -103,6 +103,17 @@ impl Servers {
     }
 }
 
+impl Servers {
+    /// The report with what the pool of blocking connections is doing.
+    fn with_pool(&self, mut report: Health) -> Health {
+        let used = self.topology().connections();
+        report
+            .details
+            .extend(health::pool(used, self.config.pool_size));
+        report
+    }
+}
+
 impl Live {
     fn new(config: &RedisConfig) -> Arc<Self> {
         Arc::new(Self {

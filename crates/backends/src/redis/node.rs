@@ -128,6 +128,11 @@ impl Node {
         self.link.disconnect();
     }
 
+    /// The pooled connections: idle and in use.
+    pub(super) fn connections(&self) -> (usize, usize) {
+        self.pool.usage()
+    }
+
     /// Sends the commands on a pooled connection and waits for the replies.
     ///
     /// A pooled connection that turns out to be dead before it answered anything is replaced once.

@@ -65,6 +65,12 @@ impl<T> Pool<T> {
         drop(dropped);
     }
 
+    /// How many items are idle and how many places are lent.
+    pub(super) fn usage(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.idle.len(), state.lent)
+    }
+
     pub(super) fn size(&self) -> usize {
         self.size
     }

@@ -21,6 +21,11 @@ pub(super) struct Sentinels {
 }
 
 impl Sentinels {
+    /// The master, if it is known.
+    pub(super) fn known_master(&self) -> Option<Arc<Node>> {
+        self.master.lock().clone()
+    }
+
     pub(super) fn new(addresses: &[Address], service: &str, shared: &Arc<Shared>) -> Self {
         let sentinels = addresses
             .iter()

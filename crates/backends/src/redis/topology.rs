@@ -85,6 +85,17 @@ impl Topology {
         matches!(self.arrangement, Arrangement::Cluster(_))
     }
 
+    /// The pooled connections to all servers that hold entries: idle and in use.
+    pub(super) fn connections(&self) -> (usize, usize) {
+        let nodes = match &self.arrangement {
+            Arrangement::Single(node) => vec![Arc::clone(node)],
+            Arrangement::Sentinel(sentinels) => sentinels.known_master().into_iter().collect(),
+            Arrangement::Cluster(cluster) => cluster.nodes(),
+        };
+        let counts = nodes.iter().map(|node| node.connections());
+        counts.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    }
+
     /// Runs the commands, which all concern `key`, on the server that has it.
     pub(super) fn run(&self, key: Option<&str>, request: &Request<'_>) -> Result<Replies> {
         let mut course = Course::default();

@@ -153,7 +153,8 @@ impl AsyncBackend for Servers {
         async move {
             let batch = health::commands();
             let request = Request::new("health", &batch, timeout);
-            health::read(&request, self.topology().run_async(None, &request).await?)
+            let replies = self.topology().run_async(None, &request).await?;
+            Ok(self.with_pool(health::read(&request, replies)?))
         }
         .boxed()
     }
