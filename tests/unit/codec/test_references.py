@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import sys
+import threading
 from datetime import date, datetime, timezone
 from typing import Any, Callable
 
@@ -100,3 +101,37 @@ def test_shared_objects_keep_their_references(work: str) -> None:
         run(leaf)
     after = [sys.getrefcount(constant) for constant in CONSTANTS]
     assert all(b - a < 100 for a, b in zip(after, before)), list(zip(CONSTANTS, before, after))
+
+
+@pytest.mark.parametrize("wrap", ["list", "dict", "tuple", "frozenset", "point"])
+def test_the_deepest_nesting_fits_a_small_stack(wrap: str) -> None:
+    """Threads of half a megabyte are the default on some systems; overflowing one ends the process."""
+    make: Any = {
+        "list": lambda inner: [inner],
+        "dict": lambda inner: {"k": inner},
+        "tuple": lambda inner: (inner,),
+        "frozenset": lambda inner: frozenset([inner]),
+        "point": Point,
+    }[wrap]
+    deep: Any = 1
+    for _ in range(512):
+        deep = make(deep)
+    done: list[str] = []
+
+    def work() -> None:
+        key(deep)
+        HeldValue([deep]).hand_out()
+        weigh(deep)
+        if wrap in ("list", "dict", "tuple"):
+            decode_value(encode_value(deep))
+            HeldValue(deep, exact=False).hand_out()
+        done.append(wrap)
+
+    size = threading.stack_size(512 * 1024)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(size)
+    assert done == [wrap]
