@@ -1,6 +1,13 @@
 //! What stands before every operation on the shared layer: breaker, backpressure, adaptive timeout.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use cachekit_backends::{BackendError, ErrorKind};
 use cachekit_engine::{
@@ -8,7 +15,7 @@ use cachekit_engine::{
     breaker::{Breaker, BreakerConfig, FailureKind, Permission, Permit},
     deadline::{AdaptiveTimeout, TimeoutConfig},
     outage::{Notice, Outage},
-    time::Clock,
+    time::{Clock, Tick},
 };
 use crossbeam_queue::ArrayQueue;
 
@@ -58,10 +65,11 @@ pub enum Event {
     },
 }
 
-/// What separate histories of latency are kept for.
+/// What an operation does. Locks have a history of latency of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
-    Data,
+    Read,
+    Write,
     Lock,
 }
 
@@ -74,6 +82,9 @@ pub struct Guards {
     lock: Option<AdaptiveTimeout>,
     uncounted: Vec<ErrorKind>,
     outage: Outage,
+    /// Whether a change was the last thing to fail: a store that is full or a replica still answers
+    /// reads, which then end no outage.
+    unchangeable: AtomicBool,
     events: ArrayQueue<Event>,
     clock: Arc<dyn Clock>,
 }
@@ -96,6 +107,7 @@ impl Guards {
             lock: config.timeout.map(AdaptiveTimeout::new),
             uncounted: config.uncounted,
             outage: Outage::default(),
+            unchangeable: AtomicBool::new(false),
             events: ArrayQueue::new(EVENTS),
             clock,
         }
@@ -128,7 +140,7 @@ impl Guards {
 
     fn lane(&self, lane: Lane) -> Option<&AdaptiveTimeout> {
         match lane {
-            Lane::Data => self.data.as_ref(),
+            Lane::Read | Lane::Write => self.data.as_ref(),
             Lane::Lock => self.lock.as_ref(),
         }
     }
@@ -165,10 +177,7 @@ impl Guards {
                 if let Some(adaptive) = self.lane(lane) {
                     adaptive.record(elapsed);
                 }
-                if let Some(Notice::Recovered { lasted, failures }) = self.outage.on_success(now) {
-                    self.events
-                        .force_push(Event::Recovered { lasted, failures });
-                }
+                self.note_success(lane, now);
                 Ok(value)
             }
             Err(error) => {
@@ -180,11 +189,24 @@ impl Guards {
                 if let Some(adaptive) = self.lane(lane).filter(|_| kind == FailureKind::Timeout) {
                     adaptive.record_timeout(limit);
                 }
+                self.unchangeable
+                    .store(lane != Lane::Read, Ordering::Relaxed);
                 if self.outage.on_failure(now).is_some() {
                     self.events.force_push(Event::Down(error.clone()));
                 }
                 Err(Unavailable::Failed(error))
             }
+        }
+    }
+
+    fn note_success(&self, lane: Lane, now: Tick) {
+        if lane == Lane::Read && self.unchangeable.load(Ordering::Relaxed) {
+            return;
+        }
+        self.unchangeable.store(false, Ordering::Relaxed);
+        if let Some(Notice::Recovered { lasted, failures }) = self.outage.on_success(now) {
+            self.events
+                .force_push(Event::Recovered { lasted, failures });
         }
     }
 

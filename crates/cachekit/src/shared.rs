@@ -261,6 +261,26 @@ impl Shared {
         }
     }
 
+    /// Which of the function's entries count now; made up where the store has forgotten it.
+    pub(crate) fn generation(&self, timeout: Duration) -> Result<Option<Generation>, Unavailable> {
+        let item = fresh(false).to_bytes();
+        let item = self.0.store.add(&self.0.generation_key, &item, timeout)?;
+        Ok(Generation::from_bytes(&item))
+    }
+
+    /// [`generation`](Self::generation) as a future, to be polled inside the runtime.
+    pub(crate) async fn generation_async(
+        &self,
+        timeout: Duration,
+    ) -> Result<Option<Generation>, Unavailable> {
+        let item = fresh(false).to_bytes().into();
+        let store = &self.0.store;
+        let item = store
+            .add_async(&self.0.generation_key, item, timeout)
+            .await?;
+        Ok(Generation::from_bytes(&item))
+    }
+
     /// Releases the lock without waiting for it: for callers that were cancelled.
     pub fn unlock_behind(&self, timeout: Duration) {
         let this = self.clone();

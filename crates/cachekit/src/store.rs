@@ -61,7 +61,7 @@ impl Store {
         want_ttl: bool,
         timeout: Duration,
     ) -> Result<Option<Found>, Unavailable> {
-        self.guards.run(Lane::Data, timeout, |limit| {
+        self.guards.run(Lane::Read, timeout, |limit| {
             self.backend.get(key, want_ttl, limit)
         })
     }
@@ -77,7 +77,7 @@ impl Store {
         want_ttl: bool,
         timeout: Duration,
     ) -> Result<(Option<Found>, Option<Bytes>), Unavailable> {
-        self.guards.run(Lane::Data, timeout, |limit| {
+        self.guards.run(Lane::Read, timeout, |limit| {
             self.backend.get_with(key, beside, want_ttl, limit)
         })
     }
@@ -87,7 +87,7 @@ impl Store {
     /// # Errors
     /// See [`Unavailable`].
     pub fn add(&self, key: &str, value: &[u8], timeout: Duration) -> Result<Bytes, Unavailable> {
-        self.guards.run(Lane::Data, timeout, |limit| {
+        self.guards.run(Lane::Write, timeout, |limit| {
             self.backend.add(key, value, limit)
         })
     }
@@ -105,7 +105,7 @@ impl Store {
         timeout: Duration,
     ) -> Result<(), Unavailable> {
         let ttl = self.clamp(ttl);
-        self.guards.run(Lane::Data, timeout, |limit| match unlock {
+        self.guards.run(Lane::Write, timeout, |limit| match unlock {
             Some(token) => self
                 .locking()?
                 .set_and_unlock(key, value, ttl, token, limit),
@@ -118,7 +118,7 @@ impl Store {
     /// # Errors
     /// See [`Unavailable`].
     pub fn delete(&self, keys: &[&str], timeout: Duration) -> Result<u64, Unavailable> {
-        self.guards.run(Lane::Data, timeout, |limit| {
+        self.guards.run(Lane::Write, timeout, |limit| {
             self.backend.delete_many(keys, limit)
         })
     }
@@ -128,7 +128,7 @@ impl Store {
     /// # Errors
     /// See [`Unavailable`].
     pub fn expire(&self, key: &str, ttl: Duration, timeout: Duration) -> Result<bool, Unavailable> {
-        self.guards.run(Lane::Data, timeout, |limit| {
+        self.guards.run(Lane::Write, timeout, |limit| {
             self.backend.expire(key, ttl, limit)
         })
     }
@@ -199,7 +199,7 @@ impl Store {
         timeout: Duration,
     ) -> Result<Option<Found>, Unavailable> {
         self.guards
-            .run_async(Lane::Data, timeout, async |limit| match self.aio() {
+            .run_async(Lane::Read, timeout, async |limit| match self.aio() {
                 Some(aio) => aio.get(key, want_ttl, limit).await,
                 None => {
                     let key = key.to_owned();
@@ -222,7 +222,7 @@ impl Store {
         timeout: Duration,
     ) -> Result<(Option<Found>, Option<Bytes>), Unavailable> {
         self.guards
-            .run_async(Lane::Data, timeout, async |limit| match self.aio() {
+            .run_async(Lane::Read, timeout, async |limit| match self.aio() {
                 Some(aio) => aio.get_with(key, beside, want_ttl, limit).await,
                 None => {
                     let (key, beside) = (key.to_owned(), beside.to_owned());
@@ -244,7 +244,7 @@ impl Store {
         timeout: Duration,
     ) -> Result<Bytes, Unavailable> {
         self.guards
-            .run_async(Lane::Data, timeout, async |limit| match self.aio() {
+            .run_async(Lane::Write, timeout, async |limit| match self.aio() {
                 Some(aio) => aio.add(key, &value, limit).await,
                 None => {
                     let (key, value) = (key.to_owned(), value.clone());
@@ -269,7 +269,7 @@ impl Store {
     ) -> Result<(), Unavailable> {
         let ttl = self.clamp(ttl);
         self.guards
-            .run_async(Lane::Data, timeout, async |limit| {
+            .run_async(Lane::Write, timeout, async |limit| {
                 match (self.aio(), unlock) {
                     (Some(aio), None) => aio.set(key, &value, ttl, limit).await,
                     (Some(aio), Some(token)) => {
@@ -301,7 +301,7 @@ impl Store {
         timeout: Duration,
     ) -> Result<u64, Unavailable> {
         self.guards
-            .run_async(Lane::Data, timeout, async |limit| match self.aio() {
+            .run_async(Lane::Write, timeout, async |limit| match self.aio() {
                 Some(aio) => {
                     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
                     aio.delete_many(&keys, limit).await
@@ -329,7 +329,7 @@ impl Store {
         timeout: Duration,
     ) -> Result<bool, Unavailable> {
         self.guards
-            .run_async(Lane::Data, timeout, async |limit| match self.aio() {
+            .run_async(Lane::Write, timeout, async |limit| match self.aio() {
                 Some(aio) => aio.expire(key, ttl, limit).await,
                 None => {
                     let key = key.to_owned();

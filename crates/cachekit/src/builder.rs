@@ -1,0 +1,300 @@
+//! How a cache is made.
+
+use std::{sync::Arc, time::Duration};
+
+use cachekit_backends::{Backend, RedisBackend};
+use cachekit_engine::{
+    backpressure::BackpressureConfig, breaker::BreakerConfig, deadline::TimeoutConfig,
+};
+use cachekit_wire::envelope::Compression;
+
+use crate::{
+    cache::Cache,
+    clock::SystemClock,
+    core::{Core, Settings},
+    env,
+    error::Error,
+    guards::{GuardConfig, Guards},
+    payload::PayloadPolicy,
+    store::Store,
+};
+
+/// The life of entries where nobody says otherwise.
+const TTL: Duration = Duration::from_secs(3600);
+/// What L1 holds.
+const L1_BYTES: u64 = 100 << 20;
+/// The largest entry that is stored.
+const MAX_VALUE_BYTES: u64 = 50 << 20;
+/// How long a caller waits behind another's computation.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
+/// What one call may spend on the shared layer.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Where the shared layer comes from.
+#[derive(Clone)]
+enum Source {
+    None,
+    Redis(String),
+    Given(Arc<dyn Backend>),
+}
+
+/// The options of a [`Cache`].
+///
+/// ```
+/// use std::time::Duration;
+/// use cachekit::prelude::*;
+///
+/// # fn main() -> Result<(), Error> {
+/// let cache = Cache::builder()
+///     .redis("redis://localhost:6379/0") // Nothing is connected before the first use.
+///     .namespace("shop")
+///     .ttl(Duration::from_secs(300))
+///     .l1_bytes(32 << 20)
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct CacheBuilder {
+    settings: Settings,
+    guards: GuardConfig,
+    source: Source,
+}
+
+impl CacheBuilder {
+    pub(crate) fn minimal() -> Self {
+        Self {
+            settings: Settings {
+                namespace: None,
+                tenant: None,
+                ttl: Some(TTL),
+                l1_bytes: Some(L1_BYTES),
+                payload: PayloadPolicy {
+                    integrity: false,
+                    compression: Compression::Fast,
+                },
+                max_value_bytes: MAX_VALUE_BYTES,
+                lock: true,
+                lock_wait: LOCK_WAIT,
+                timeout: TIMEOUT,
+                disabled: false,
+            },
+            guards: GuardConfig::default(),
+            source: Source::None,
+        }
+    }
+
+    pub(crate) fn production() -> Self {
+        Self::minimal()
+            .integrity(true)
+            .breaker(BreakerConfig::default())
+            .backpressure(BackpressureConfig::default())
+            .adaptive_timeout(TimeoutConfig::default())
+    }
+
+    /// The builder that the environment describes, which can be changed further.
+    ///
+    /// | variable | meaning, where it is set |
+    /// |---|---|
+    /// | `CACHEKIT_REDIS_URL`, else `REDIS_URL` | Redis is the shared layer; entries are kept apart from those of explicit backends, as tenant `default` (`t:default:…`) |
+    /// | `CACHEKIT_DEFAULT_TTL` | [`ttl`](Self::ttl) in seconds |
+    /// | `CACHEKIT_L1_ENABLED`, `CACHEKIT_L1_MAX_SIZE_MB` | [`no_l1`](Self::no_l1), [`l1_bytes`](Self::l1_bytes) in MiB |
+    /// | `CACHEKIT_SOCKET_TIMEOUT`, `CACHEKIT_SOCKET_CONNECT_TIMEOUT` | [`timeout`](Self::timeout) and the time to connect, in seconds |
+    /// | `CACHEKIT_CONNECTION_POOL_SIZE` | connections for blocking calls |
+    /// | `CACHEKIT_ENABLE_COMPRESSION` | [`compression`](Self::compression) |
+    /// | `CACHEKIT_MAX_VALUE_SIZE`, `CACHEKIT_MAX_CHUNK_SIZE_MB` | [`max_value_bytes`](Self::max_value_bytes), the smaller one |
+    /// | `CACHEKIT_DISABLED` | nothing is cached |
+    ///
+    /// Without a URL what is cached stays in this process. Empty variables count as unset.
+    ///
+    /// # Errors
+    /// When a value cannot be used, or names a backend that this version does not have; the error
+    /// names the variable.
+    pub fn from_env() -> Result<Self, Error> {
+        env::read(Self::production(), |name| std::env::var_os(name))
+    }
+
+    /// Keeps entries in Redis or Valkey; the URL is read as
+    /// [`RedisConfig`](crate::backends::RedisConfig) says.
+    pub fn redis(mut self, url: impl Into<String>) -> Self {
+        self.source = Source::Redis(url.into());
+        self
+    }
+
+    /// Keeps entries in `backend`. Several caches may share one.
+    pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.source = Source::Given(backend);
+        self
+    }
+
+    /// The first part of every key; entries of different namespaces do not meet.
+    pub fn namespace(mut self, name: impl Into<String>) -> Self {
+        self.settings.namespace = Some(name.into());
+        self
+    }
+
+    /// Keeps the entries of the store apart by tenant: stored keys begin with `t:{tenant}:`.
+    pub fn tenant(mut self, name: impl Into<String>) -> Self {
+        self.settings.tenant = Some(name.into());
+        self
+    }
+
+    /// How long entries live (an hour). Less than the store's unit rounds up; more than its longest
+    /// life is cut to that.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.settings.ttl = Some(ttl);
+        self
+    }
+
+    /// Lets entries live until they are forgotten or evicted.
+    pub fn forever(mut self) -> Self {
+        self.settings.ttl = None;
+        self
+    }
+
+    /// The bytes that the entries in this process may hold (100 MiB). What an entry holds is
+    /// estimated from how it serializes; spare capacity is not seen.
+    pub fn l1_bytes(mut self, bytes: u64) -> Self {
+        self.settings.l1_bytes = Some(bytes);
+        self
+    }
+
+    /// Keeps nothing in this process: every hit is read from the store.
+    pub fn no_l1(mut self) -> Self {
+        self.settings.l1_bytes = None;
+        self
+    }
+
+    /// Whether one process at a time computes a key, where the store has locks (true). A holder's
+    /// lease is 3 s long and renewed while it computes.
+    pub fn lock(mut self, lock: bool) -> Self {
+        self.settings.lock = lock;
+        self
+    }
+
+    /// How long a caller waits behind another's computation, in this process or elsewhere, before it
+    /// computes by itself (30 s).
+    pub fn lock_wait(mut self, wait: Duration) -> Self {
+        self.settings.lock_wait = wait;
+        self
+    }
+
+    /// What one call may spend on the store altogether (1 s), waiting for another's computation
+    /// apart.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = timeout;
+        self
+    }
+
+    /// The circuit breaker: after several failures in a row the store is left alone for a while.
+    /// `None` is off.
+    pub fn breaker(mut self, config: impl Into<Option<BreakerConfig>>) -> Self {
+        self.guards.breaker = config.into();
+        self
+    }
+
+    /// The limit on operations under way at the store. `None` is off.
+    pub fn backpressure(mut self, config: impl Into<Option<BackpressureConfig>>) -> Self {
+        self.guards.backpressure = config.into();
+        self
+    }
+
+    /// The timeout of single operations, which follows what the store usually takes. `None` leaves
+    /// [`timeout`](Self::timeout) alone.
+    pub fn adaptive_timeout(mut self, config: impl Into<Option<TimeoutConfig>>) -> Self {
+        self.guards.timeout = config.into();
+        self
+    }
+
+    /// Whether stored entries carry a checksum (true, [`Cache::minimal`] false). All who share
+    /// entries must agree.
+    pub fn integrity(mut self, integrity: bool) -> Self {
+        self.settings.payload.integrity = integrity;
+        self
+    }
+
+    /// Whether stored entries with a checksum are compressed (true). Readers take either.
+    pub fn compression(mut self, compression: bool) -> Self {
+        self.settings.payload.compression = match compression {
+            true => Compression::Fast,
+            false => Compression::Off,
+        };
+        self
+    }
+
+    /// The largest entry that is stored, in bytes (50 MiB). Larger values are not cached.
+    pub fn max_value_bytes(mut self, bytes: u64) -> Self {
+        self.settings.max_value_bytes = bytes;
+        self
+    }
+
+    /// Caches nothing.
+    pub(crate) fn disabled(mut self, disabled: bool) -> Self {
+        self.settings.disabled = disabled;
+        self
+    }
+
+    /// Makes the cache. Nothing is connected before its first use.
+    ///
+    /// # Errors
+    /// When an option's value cannot be used.
+    pub fn build(self) -> Result<Cache, Error> {
+        let Self {
+            settings,
+            guards,
+            source,
+        } = self;
+        check(&settings)?;
+        let backend: Option<Arc<dyn Backend>> = match source {
+            _ if settings.disabled => None,
+            Source::None => None,
+            Source::Given(backend) => Some(backend),
+            Source::Redis(url) => {
+                let backend = RedisBackend::from_url(&url).map_err(|error| {
+                    Error::configuration(error.message(), "write redis://host:6379/0")
+                        .caused_by(error)
+                })?;
+                Some(Arc::new(backend))
+            }
+        };
+        let store = backend.map(|backend| {
+            let guards = Guards::new(guards, Arc::new(SystemClock));
+            Store::new(backend, Arc::new(guards))
+        });
+        Ok(Cache::new(Core::new(settings, store)))
+    }
+}
+
+fn check(settings: &Settings) -> Result<(), Error> {
+    for (name, value) in [
+        ("namespace", &settings.namespace),
+        ("tenant", &settings.tenant),
+    ] {
+        if value.as_ref().is_some_and(|value| value.trim().is_empty()) {
+            return Err(Error::configuration(
+                format!("{name} is empty"),
+                "give it a name, or leave the option out",
+            ));
+        }
+    }
+    if settings.ttl.is_some_and(|ttl| ttl.is_zero()) {
+        return Err(Error::configuration(
+            "ttl is zero, so that nothing would be cached",
+            "give it a length, or call forever() for entries without end",
+        ));
+    }
+    if settings.timeout.is_zero() {
+        return Err(Error::configuration(
+            "timeout is zero, so that the store would never be asked",
+            "give it a length, or leave the store out",
+        ));
+    }
+    if settings.l1_bytes == Some(0) {
+        return Err(Error::configuration(
+            "l1_bytes is zero",
+            "give it a size, or call no_l1()",
+        ));
+    }
+    Ok(())
+}

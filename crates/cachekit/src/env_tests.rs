@@ -1,0 +1,131 @@
+use std::{collections::HashMap, ffi::OsString, time::Duration};
+
+use super::read;
+use crate::{Cache, CacheBuilder, Error, ErrorKind};
+
+fn built(variables: &[(&str, &str)]) -> Result<CacheBuilder, Error> {
+    let variables: HashMap<&str, &str> = variables.iter().copied().collect();
+    read(Cache::production(), |name| {
+        variables.get(name).map(OsString::from)
+    })
+}
+
+fn shown(variables: &[(&str, &str)]) -> String {
+    let cache = built(variables).and_then(CacheBuilder::build);
+    format!("{:?}", cache.expect("these variables are good"))
+}
+
+fn refused(variables: &[(&str, &str)]) -> String {
+    let error = built(variables)
+        .err()
+        .expect("these variables are not good");
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    error.to_string()
+}
+
+#[test]
+fn nothing_is_this_process_only_and_empty_is_nothing() {
+    assert!(shown(&[]).contains("backend: None"));
+    assert!(shown(&[("REDIS_URL", ""), ("CACHEKIT_API_KEY", " ")]).contains("backend: None"));
+}
+
+#[test]
+fn a_url_is_redis_for_the_tenant_default() {
+    for name in ["CACHEKIT_REDIS_URL", "REDIS_URL"] {
+        let builder = built(&[(name, "redis://localhost:1")]).expect("a good URL");
+        let cache = builder.build().expect("a good builder");
+        assert!(format!("{cache:?}").contains("redis"));
+        let key = cache.function("m", "f").key_for(&()).expect("a key");
+        assert!(key.starts_with("t:default:func:m.f:args:"), "{key}");
+    }
+}
+
+#[test]
+fn our_own_url_wins_and_bad_ones_are_not_repeated() {
+    assert!(
+        shown(&[
+            ("CACHEKIT_REDIS_URL", "redis://localhost:1"),
+            ("REDIS_URL", "nonsense")
+        ])
+        .contains("redis")
+    );
+    let error = refused(&[("REDIS_URL", "http://:hunter2@h")]);
+    assert!(error.starts_with("REDIS_URL: bad Redis URL"), "{error}");
+    assert!(error.ends_with("correct REDIS_URL or unset it"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn backends_to_come_are_refused_by_the_variable_that_asks_for_them() {
+    let error = refused(&[
+        ("CACHEKIT_API_KEY", "ck_live_x"),
+        ("REDIS_URL", "redis://localhost:1"),
+    ]);
+    assert!(
+        error.contains("CACHEKIT_API_KEY") && !error.contains("ck_live_x"),
+        "{error}"
+    );
+    assert!(refused(&[("CACHEKIT_FILE_CACHE_DIR", "/tmp")]).contains("File"));
+}
+
+#[test]
+fn settings_are_read_and_wrong_ones_named() {
+    assert!(shown(&[("CACHEKIT_DEFAULT_TTL", "90")]).contains("ttl: Some(90s)"));
+    for (name, value) in [
+        ("CACHEKIT_DEFAULT_TTL", "0"),
+        ("CACHEKIT_DEFAULT_TTL", "soon"),
+        ("CACHEKIT_L1_MAX_SIZE_MB", "-1"),
+        ("CACHEKIT_L1_ENABLED", "perhaps"),
+        ("CACHEKIT_SOCKET_TIMEOUT", "inf"),
+        ("CACHEKIT_MAX_VALUE_SIZE", "1.5"),
+    ] {
+        let error = refused(&[(name, value)]);
+        assert!(error.contains(name) && error.contains(value), "{error}");
+    }
+}
+
+fn two() -> Result<u8, ()> {
+    Ok(2)
+}
+
+#[test]
+fn disabled_caches_nothing() {
+    let cache = built(&[("CACHEKIT_DISABLED", "1")]).and_then(CacheBuilder::build);
+    let cache = cache.expect("good");
+    cache.set_blocking("k", 1u8).expect("nothing to fail");
+    assert_eq!(cache.get_blocking::<u8>("k"), None);
+    assert_eq!(cache.get_or_compute_blocking("k", two), Ok(2));
+    assert_eq!(cache.stats().entries, 0);
+}
+
+#[test]
+fn l1_is_sized_and_switched_off() {
+    let kept = |variables: &[(&str, &str)], bytes: usize| {
+        let cache = built(variables)
+            .and_then(CacheBuilder::build)
+            .expect("good");
+        cache
+            .set_blocking("k", "x".repeat(bytes))
+            .expect("no store");
+        cache.get_blocking::<String>("k").is_some()
+    };
+    assert!(kept(&[], 2 << 20));
+    assert!(kept(&[("CACHEKIT_L1_MAX_SIZE_MB", "1")], 1 << 10));
+    assert!(!kept(&[("CACHEKIT_L1_MAX_SIZE_MB", "1")], 2 << 20));
+    assert!(!kept(&[("CACHEKIT_L1_ENABLED", "false")], 1 << 10));
+}
+
+#[test]
+fn the_timeout_bounds_what_a_call_spends() {
+    // Nobody answers at this address, and nobody refuses either.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("redis://{}", listener.local_addr().expect("bound"));
+    let cache = built(&[("REDIS_URL", &url), ("CACHEKIT_SOCKET_TIMEOUT", "0.05")])
+        .and_then(CacheBuilder::build)
+        .expect("good");
+    let start = std::time::Instant::now();
+    assert_eq!(cache.get_or_compute_blocking("k", two), Ok(2));
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(50), "{took:?}");
+    assert!(took < Duration::from_millis(900), "{took:?}");
+}

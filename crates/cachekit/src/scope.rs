@@ -1,0 +1,135 @@
+//! A family of keys that is cleared and counted together: one function's, or those of text.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use cachekit_engine::function::{Function, KEY_PREFIX};
+use cachekit_engine::l1::L1;
+use cachekit_wire::{
+    keys::{self, KeyPrefix, SerializerCode},
+    msgpack::Sink,
+};
+
+use crate::{
+    args::{Args, ArgsError, KeyBytes},
+    value::{Delivered, Held},
+};
+
+/// How the keys of a scope are named in the shared layer.
+enum Naming {
+    /// By a text of the caller's.
+    Text { namespace: Option<Box<str>> },
+    /// By a function's name and its arguments.
+    Function(KeyPrefix),
+}
+
+/// What a scope warns about once.
+#[derive(Debug, Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Once {
+    Unkeyable = 1,
+    Unstorable = 2,
+    Unusable = 4,
+    Newer = 8,
+}
+
+/// One scope of a cache.
+pub(crate) struct Scope {
+    pub(crate) function: Function<Held, Delivered>,
+    naming: Naming,
+    tenant: Option<Box<str>>,
+    /// The stored key of the item that says which entries count.
+    pub(crate) generation_key: Arc<str>,
+    /// For logs.
+    name: String,
+    warned: AtomicU32,
+}
+
+/// What all scopes of a cache are made with.
+pub(crate) struct Common<'a> {
+    pub(crate) namespace: Option<&'a str>,
+    pub(crate) tenant: Option<&'a str>,
+    pub(crate) l1: Option<&'a Arc<L1<Held>>>,
+}
+
+impl Scope {
+    /// The entries that are named by text, which are those of Python's `key=` functions.
+    pub(crate) fn of_text(common: &Common<'_>) -> Self {
+        let naming = Naming::Text {
+            namespace: common.namespace.map(Box::from),
+        };
+        let generation = KeyPrefix::new(common.namespace, "", "").generation_key();
+        let name = format!("cache {}", common.namespace.unwrap_or("default"));
+        Self::new(common, naming, generation, name)
+    }
+
+    /// The entries of the function `module`.`name`.
+    pub(crate) fn of_function(common: &Common<'_>, module: &str, name: &str) -> Self {
+        let prefix = KeyPrefix::new(common.namespace, module, name);
+        let generation = prefix.generation_key();
+        let name = format!("{module}.{name}");
+        Self::new(common, Naming::Function(prefix), generation, name)
+    }
+
+    fn new(common: &Common<'_>, naming: Naming, generation: String, name: String) -> Self {
+        let mut scope = Self {
+            function: Function::new(common.l1.map(Arc::clone)),
+            naming,
+            tenant: common.tenant.map(Box::from),
+            generation_key: "".into(),
+            name,
+            warned: AtomicU32::new(0),
+        };
+        scope.generation_key = scope.for_tenant(generation).into();
+        scope
+    }
+
+    fn for_tenant(&self, key: String) -> String {
+        match &self.tenant {
+            Some(tenant) => keys::tenant_key(tenant, &key),
+            None => key,
+        }
+    }
+
+    /// The L1 key of an entry that is named by text.
+    pub(crate) fn text_key(&self, text: &str) -> KeyBytes {
+        let mut key = KeyBytes::default();
+        key.extend(&self.function.prefix());
+        key.extend(text.as_bytes());
+        key
+    }
+
+    /// The L1 key of a call.
+    pub(crate) fn call_key(&self, args: &(impl Args + ?Sized)) -> Result<KeyBytes, ArgsError> {
+        let mut key = KeyBytes::default();
+        key.extend(&self.function.prefix());
+        args.encode_key(&mut key)?;
+        Ok(key)
+    }
+
+    /// The key in the shared layer for an L1 key.
+    pub(crate) fn stored_key(&self, l1_key: &[u8], integrity: bool) -> String {
+        let own = &l1_key[KEY_PREFIX..];
+        self.for_tenant(match &self.naming {
+            Naming::Text { namespace } => {
+                let text = std::str::from_utf8(own).expect("it was made of a text");
+                keys::custom_key(namespace.as_deref(), text)
+            }
+            Naming::Function(prefix) => prefix.key(own, integrity, SerializerCode::Std),
+        })
+    }
+
+    /// Its name for logs.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Logs a warning about this scope, the first time for each kind.
+    pub(crate) fn warn_once(&self, kind: Once, message: impl FnOnce() -> String) {
+        if self.warned.fetch_or(kind as u32, Ordering::Relaxed) & kind as u32 == 0 {
+            tracing::warn!(target: "cachekit", "{}: {}", self.name, message());
+        }
+    }
+}

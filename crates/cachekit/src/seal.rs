@@ -1,0 +1,73 @@
+//! From a value to the bytes of its entry, with the value that those bytes are read as.
+
+use bytes::Bytes;
+use cachekit_wire::{frame::Extension, generation::Generation};
+
+use crate::{
+    core::Settings,
+    error::{Error, ErrorKind},
+    payload,
+    value::{Decode, Held},
+};
+
+/// A value ready to be stored.
+pub(crate) struct Sealable {
+    body: Vec<u8>,
+    /// What every hit gets, in either layer: the value as it comes back.
+    pub(crate) twin: Held,
+}
+
+impl Sealable {
+    /// Encodes a value, and reads it back: what is in the process is what others would read.
+    ///
+    /// # Errors
+    /// When it does not serialize, or not to what its type can be read from.
+    pub(crate) fn new(held: &Held, decode: Decode) -> Result<Self, Error> {
+        let refused = |what: &str, error: String, remedy: &str| {
+            Error::new(ErrorKind::Value, format!("{what}: {error}"), remedy)
+        };
+        let body = held.encode().map_err(|error| {
+            let remedy = "correct its Serialize, or keep it in the process with no backend";
+            refused("not cached, the value does not serialize", error, remedy)
+        })?;
+        let twin = decode(&body).map_err(|error| {
+            let remedy = "make its Deserialize read what its Serialize writes \
+                          (skipped fields need #[serde(default)])";
+            refused(
+                "not cached, the value does not come back from its own bytes",
+                error,
+                remedy,
+            )
+        })?;
+        Ok(Self { body, twin })
+    }
+
+    /// The entry's bytes.
+    ///
+    /// # Errors
+    /// When they pass the limit.
+    pub(crate) fn seal(
+        &self,
+        settings: &Settings,
+        generation: Option<Generation>,
+    ) -> Result<Bytes, Error> {
+        let x = Extension {
+            generation: generation.map(|generation| generation.number),
+            ..Extension::default()
+        };
+        let too_large = |message: String| {
+            let remedy = "raise max_value_bytes, or cache less in one value";
+            Error::new(ErrorKind::Value, message, remedy)
+        };
+        let sealed = payload::seal(&self.body, settings.payload, x)
+            .map_err(|error| too_large(format!("not cached: {error}")))?;
+        let limit = settings.max_value_bytes;
+        if sealed.len() as u64 > limit {
+            return Err(too_large(format!(
+                "not cached: the stored value has {} bytes, more than the limit of {limit}",
+                sealed.len()
+            )));
+        }
+        Ok(sealed.into())
+    }
+}
