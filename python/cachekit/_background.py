@@ -57,9 +57,7 @@ def _start_thread(core: Core, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     from contextvars import copy_context
 
     # Daemon: a refresh never keeps the program from ending.
-    Thread(
-        target=copy_context().run, args=(_refresh, core, args, kwargs), name="cachekit-refresh", daemon=True
-    ).start()
+    Thread(target=copy_context().run, args=(_refresh, core, args, kwargs), name="cachekit-refresh", daemon=True).start()
 
 
 def _refresh(core: Core, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
