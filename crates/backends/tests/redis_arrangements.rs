@@ -67,11 +67,20 @@ fn a_slot_moves_while_it_is_used() {
         face.set_and_unlock(key, b"behind the lock", None, "a", TIMEOUT)
             .expect("set_and_unlock");
         end_move(&cluster, key, to);
+        cluster.nodes()[from].command(&["CONFIG", "RESETSTAT"]);
         // Moved for good: the old node says MOVED.
         assert_eq!(stored(face, key).as_deref(), Some(&b"behind the lock"[..]));
         face.set(key, b"after", None, TIMEOUT).expect("set");
         assert_eq!(stored(face, key).as_deref(), Some(&b"after"[..]));
         assert_eq!(cluster.owner(key), to);
+        let Answer::Text(errors) = cluster.nodes()[from].command(&["INFO", "errorstats"]) else {
+            panic!("no statistics");
+        };
+        // The first reading is refused with both its commands, nothing after it.
+        assert!(
+            errors.contains("errorstat_MOVED:count=2\r"),
+            "told once is enough: {errors}"
+        );
         assert!(face.delete(key, TIMEOUT).expect("delete"));
     });
 }

@@ -185,13 +185,29 @@ fn refusals() {
         assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
         assert!(error.message().contains("maxmemory"), "{error}");
         server.command(&["CONFIG", "SET", "maxmemory", "0"]);
-
-        server.command(&["REPLICAOF", "127.0.0.1", "1"]);
-        let error = face.set("key", b"v", None, TIMEOUT).expect_err("a replica");
-        assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
-        server.command(&["REPLICAOF", "NO", "ONE"]);
-        face.set("key", b"v", None, TIMEOUT).expect("set");
     });
+}
+
+#[test]
+fn a_server_that_became_a_replica_is_looked_up_again() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port());
+    each_face(
+        &backend(&format!("redis://127.0.0.1:{}", proxy.port())),
+        |face| {
+            face.set("key", b"v", None, TIMEOUT).expect("set");
+            let before = proxy.accepted();
+            server.command(&["REPLICAOF", "127.0.0.1", "1"]);
+            let error = face.set("key", b"v", None, TIMEOUT).expect_err("a replica");
+            assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
+            assert!(
+                proxy.accepted() > before,
+                "a new connection may lead to the new master"
+            );
+            server.command(&["REPLICAOF", "NO", "ONE"]);
+            face.set("key", b"v", None, TIMEOUT).expect("set");
+        },
+    );
 }
 
 #[test]

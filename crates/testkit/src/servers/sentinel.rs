@@ -94,14 +94,15 @@ impl RedisSentinels {
                 .and_then(|mut client| client.command(&["SENTINEL", "FAILOVER", "main"]));
             matches!(answer, Ok(Answer::Text(_)))
         });
-        let other = &self.servers[1 - before];
+        // A server that changes its role cuts its clients' connections, also the one that asks.
+        let answers = |port: u16, words: &[&str]| {
+            RawClient::connect(port).and_then(|mut client| client.command(words))
+        };
+        let (old, new) = (self.servers[before].port(), self.servers[1 - before].port());
         wait_until("the failover is complete", || {
-            let demoted = matches!(self.servers[before].command(&["ROLE"]), Answer::List(role) if role[0] == Answer::Text("slave".to_owned()));
-            demoted
-                && self
-                    .sentinels
-                    .iter()
-                    .all(|s| s.master_port() == Some(other.port()))
+            let role = answers(old, &["ROLE"]);
+            let demoted = matches!(role, Ok(Answer::List(role)) if role[0] == Answer::Text("slave".to_owned()));
+            demoted && self.sentinels.iter().all(|s| s.master_port() == Some(new))
         });
     }
 }
