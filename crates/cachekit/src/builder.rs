@@ -154,7 +154,8 @@ impl CacheBuilder {
     }
 
     /// The bytes that the entries in this process may hold (100 MiB). What an entry holds is
-    /// estimated from how it serializes; spare capacity is not seen.
+    /// estimated from how it serializes: spare capacity is not seen, and trees of dynamic values such
+    /// as `serde_json::Value` take up to twice of what is counted.
     pub fn l1_bytes(mut self, bytes: u64) -> Self {
         self.settings.l1_bytes = Some(bytes);
         self

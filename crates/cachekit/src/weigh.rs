@@ -283,10 +283,10 @@ impl ser::SerializeMap for Elements<'_> {
 
     fn end(self) -> Result<Place, Unseen> {
         // A hash table has a power of two of buckets, at most 7/8 of them used, and a byte per
-        // bucket besides. A B-tree's nodes are about as full.
+        // bucket besides. A B-tree's nodes are about as full, and its first one has 11 places.
         let buckets = match self.count {
             0 => 0,
-            count => (count * 8 / 7 + 1).next_power_of_two(),
+            count => (count * 8 / 7 + 1).next_power_of_two().max(8),
         };
         let pair = self.keys.beside(self.values).padded();
         *self.heap += allocation(buckets.saturating_mul(pair.size + 1));
