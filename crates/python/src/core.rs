@@ -70,6 +70,7 @@ pub(crate) enum Once {
     Uncopyable = 512,
     Unresolved = 1024,
     NoLoop = 2048,
+    Untold = 4096,
 }
 
 impl Core {
@@ -112,6 +113,11 @@ impl Core {
                 &format!("{}: {}", self.name(), message()),
             );
         }
+    }
+
+    /// Lets the next [`warn_once`](Self::warn_once) of this kind speak again.
+    pub(crate) fn warn_again(&self, kind: Once) {
+        self.warned.fetch_and(!(kind as u32), Ordering::Relaxed);
     }
 
     /// The backend, found at first use. `None` is L1 only.

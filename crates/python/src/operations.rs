@@ -1,15 +1,17 @@
 //! What is asked of a cached function beside calling it: forget, look, count, report.
 
-use std::time::UNIX_EPOCH;
+use std::{sync::Arc, time::UNIX_EPOCH};
 
 use cachekit::{
     shared,
     store::{Store, Unavailable},
 };
 use cachekit_engine::{stats::StatsSnapshot, time::Clock};
+use parking_lot::Mutex;
 use pyo3::{
+    intern,
     prelude::*,
-    types::{PyDict, PyList, PyTuple},
+    types::{PyCFunction, PyDict, PyList, PyTuple},
 };
 
 use crate::{
@@ -18,8 +20,8 @@ use crate::{
     bridge::LoopBridge,
     clock::CLOCK,
     codec::{KeyBuf, Scope},
-    core::{Core, now},
-    log::{self, log},
+    core::{Core, Once, now},
+    log,
     plan::{Laid, Plan, plan},
     value::hand_out,
 };
@@ -60,19 +62,49 @@ impl Core {
         Ok(stored)
     }
 
-    fn say_not_forgotten(&self, py: Python<'_>, store: &Store, error: &Unavailable) {
+    /// Says that the shared layer was not told to forget, once until it is told something again.
+    fn note_told(&self, py: Python<'_>, store: &Store, told: Result<(), Unavailable>) {
         log::events(py, store.guards(), store.backend().name());
-        log(
-            py,
-            "warning",
-            "invalidation",
-            &format!(
-                "{}: forgotten in this process only, {} could not be told ({error}); \
-                 its entries live until their TTL",
-                self.name(),
-                store.backend().name()
-            ),
-        );
+        match told {
+            Ok(()) => self.warn_again(Once::Untold),
+            Err(error) => self.warn_once(py, Once::Untold, || {
+                format!(
+                    "invalidated in this process only, {} could not be told ({error}); \
+                     what it holds lives until its TTL",
+                    store.backend().name()
+                )
+            }),
+        }
+    }
+
+    /// Tells the shared layer to forget, on the I/O thread. The returned future is done when it is
+    /// told; whether or not anybody awaits it, a failure is said.
+    fn tell(
+        this: &Bound<'_, Self>,
+        telling: Option<(
+            Store,
+            impl Future<Output = Result<(), Unavailable>> + Send + 'static,
+        )>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = this.py();
+        let Some((store, operation)) = telling else {
+            return Ok(LoopBridge::submit(py, std::future::ready(()))?.0);
+        };
+        let told = Arc::new(Mutex::new(None));
+        let theirs = Arc::clone(&told);
+        let operation = async move {
+            let result = operation.await;
+            *theirs.lock() = Some(result);
+        };
+        let (future, _) = LoopBridge::submit(py, operation)?;
+        let core = this.clone().unbind();
+        let note = PyCFunction::new_closure(py, None, None, move |args, _| {
+            if let Some(result) = told.lock().take() {
+                core.get().note_told(args.py(), &store, result);
+            }
+        })?;
+        future.call_method1(py, intern!(py, "add_done_callback"), (note,))?;
+        Ok(future)
     }
 }
 
@@ -124,9 +156,8 @@ impl Core {
             return Ok(());
         };
         let keys: Vec<&str> = stored.iter().map(String::as_str).collect();
-        if let Err(error) = py.detach(|| store.delete(&keys, resolved.budget)) {
-            this.get().say_not_forgotten(py, store, &error);
-        }
+        let told = py.detach(|| store.delete(&keys, resolved.budget));
+        this.get().note_told(py, store, told.map(drop));
         Ok(())
     }
 
@@ -137,13 +168,17 @@ impl Core {
         let resolved = this.get().resolve(py)?;
         let stored = Self::forget_here(this, &resolved, calls)?;
         let store = resolved.store.filter(|_| !stored.is_empty());
-        let forgetting = async move {
-            if let Some(store) = store {
-                // A failure is the guards' event: the next call logs it.
-                let _ = store.delete_async(&stored, resolved.budget).await;
-            }
-        };
-        Ok(LoopBridge::submit(py, forgetting)?.0)
+        let telling = store.map(|store| {
+            let theirs = store.clone();
+            let telling = async move {
+                theirs
+                    .delete_async(&stored, resolved.budget)
+                    .await
+                    .map(drop)
+            };
+            (store, telling)
+        });
+        Self::tell(this, telling)
     }
 
     /// Forgets every call and the statistics.
@@ -158,9 +193,8 @@ impl Core {
             return Ok(());
         };
         let key = core.generation_key(&resolved);
-        if let Err(error) = py.detach(|| shared::clear(store, &key, resolved.budget)) {
-            core.say_not_forgotten(py, store, &error);
-        }
+        let told = py.detach(|| shared::clear(store, &key, resolved.budget));
+        core.note_told(py, store, told);
         Ok(())
     }
 
@@ -174,13 +208,12 @@ impl Core {
         let resolved = core.resolve(py)?;
         let key = core.generation_key(&resolved);
         let store = core.shared_store(&resolved, Scope::Shared).cloned();
-        let forgetting = async move {
-            if let Some(store) = store {
-                // A failure is the guards' event: the next call logs it.
-                let _ = shared::clear_async(&store, &key, resolved.budget).await;
-            }
-        };
-        Ok(LoopBridge::submit(py, forgetting)?.0)
+        let telling = store.map(|store| {
+            let theirs = store.clone();
+            let telling = async move { shared::clear_async(&theirs, &key, resolved.budget).await };
+            (store, telling)
+        });
+        Self::tell(this, telling)
     }
 
     /// hits, misses, L1 hits, L2 hits, maxsize, currsize, mean L2 latency in ms, time of the last
