@@ -36,6 +36,9 @@ async fn everything(backend: &RedisBackend, key: &str) -> Result<()> {
     assert!(aio.ttl(key, TIMEOUT).await?.is_some());
     assert!(aio.exists(key, TIMEOUT).await?);
     assert!(aio.delete(key, TIMEOUT).await?);
+    assert_eq!(aio.add(key, b"v", TIMEOUT).await?, "v");
+    assert!(aio.get_with(key, key, true, TIMEOUT).await?.0.is_some());
+    assert!(aio.delete(key, TIMEOUT).await?);
     assert_eq!(
         locking.try_lock(key, "a", TIMEOUT, TIMEOUT)?,
         LockReply::Acquired(None)

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use cachekit_backends::{AsyncBackend, Backend, Found, Health, LockReply, Remaining, Result};
+use cachekit_backends::{
+    AsyncBackend, Backend, Bytes, Found, Health, LockReply, Remaining, Result,
+};
 use tokio::runtime::{Builder, Runtime};
 
 /// A backend's operations, blocking for the caller whichever way they are done.
@@ -11,6 +13,14 @@ use tokio::runtime::{Builder, Runtime};
 pub trait Face: Sync {
     fn name(&self) -> String;
     fn get(&self, key: &str, want_ttl: bool, timeout: Duration) -> Result<Option<Found>>;
+    fn get_with(
+        &self,
+        key: &str,
+        beside: &str,
+        want_ttl: bool,
+        timeout: Duration,
+    ) -> Result<(Option<Found>, Option<Bytes>)>;
+    fn add(&self, key: &str, value: &[u8], timeout: Duration) -> Result<Bytes>;
     fn set(&self, key: &str, value: &[u8], ttl: Option<Duration>, timeout: Duration) -> Result<()>;
     fn delete(&self, key: &str, timeout: Duration) -> Result<bool>;
     fn delete_many(&self, keys: &[&str], timeout: Duration) -> Result<u64>;
@@ -55,6 +65,20 @@ impl Face for Blocking<'_> {
 
     fn get(&self, key: &str, want_ttl: bool, timeout: Duration) -> Result<Option<Found>> {
         self.0.get(key, want_ttl, timeout)
+    }
+
+    fn get_with(
+        &self,
+        key: &str,
+        beside: &str,
+        want_ttl: bool,
+        timeout: Duration,
+    ) -> Result<(Option<Found>, Option<Bytes>)> {
+        self.0.get_with(key, beside, want_ttl, timeout)
+    }
+
+    fn add(&self, key: &str, value: &[u8], timeout: Duration) -> Result<Bytes> {
+        self.0.add(key, value, timeout)
     }
 
     fn set(&self, key: &str, value: &[u8], ttl: Option<Duration>, timeout: Duration) -> Result<()> {
@@ -140,6 +164,21 @@ impl Face for Awaited<'_> {
     fn get(&self, key: &str, want_ttl: bool, timeout: Duration) -> Result<Option<Found>> {
         self.runtime
             .block_on(self.backend.get(key, want_ttl, timeout))
+    }
+
+    fn get_with(
+        &self,
+        key: &str,
+        beside: &str,
+        want_ttl: bool,
+        timeout: Duration,
+    ) -> Result<(Option<Found>, Option<Bytes>)> {
+        let reading = self.backend.get_with(key, beside, want_ttl, timeout);
+        self.runtime.block_on(reading)
+    }
+
+    fn add(&self, key: &str, value: &[u8], timeout: Duration) -> Result<Bytes> {
+        self.runtime.block_on(self.backend.add(key, value, timeout))
     }
 
     fn set(&self, key: &str, value: &[u8], ttl: Option<Duration>, timeout: Duration) -> Result<()> {

@@ -35,6 +35,7 @@ pub fn check(backend: &dyn Backend) {
         cases.extend(ttl::CASES);
     }
     if capabilities.lock {
+        cases.extend(values::ATOMIC_CASES);
         cases.extend(locks::CASES);
     }
     run(&cases, &Blocking(backend));

@@ -11,10 +11,15 @@ pub(super) const CASES: &[Case] = &[
     ("values of any bytes", values_of_any_bytes),
     ("values of any size", values_of_any_size),
     ("keys of any text", keys_of_any_text),
+    ("two reads at once", two_reads_at_once),
+    ("added unless it is there", added_unless_it_is_there),
     ("many keys are deleted", many_keys_are_deleted),
     ("concurrent writers", concurrent_writers),
     ("health", health),
 ];
+
+/// For stores that can decide a race.
+pub(super) const ATOMIC_CASES: &[Case] = &[("one of many is added", one_of_many_is_added)];
 
 fn stored(face: &dyn Face, key: &str) -> Option<Vec<u8>> {
     let found = face.get(key, false, TIMEOUT).expect("get");
@@ -110,6 +115,69 @@ fn keys_of_any_text(face: &dyn Face, prefix: &str) {
     for key in &keys {
         assert_eq!(stored(face, key).as_deref(), Some(key.as_bytes()));
         assert!(face.delete(key, TIMEOUT).expect("delete"));
+    }
+}
+
+fn two_reads_at_once(face: &dyn Face, prefix: &str) {
+    let (key, beside) = (&format!("{prefix}key"), &format!("{prefix}beside"));
+    let read = |want_ttl| {
+        let (found, beside) = face
+            .get_with(key, beside, want_ttl, TIMEOUT)
+            .expect("get_with");
+        (found.map(|found| (found.value, found.remaining)), beside)
+    };
+    assert_eq!(read(false), (None, None));
+    assert_eq!(read(true), (None, None));
+    face.set(beside, b"other", None, TIMEOUT).expect("set");
+    assert_eq!(read(true), (None, Some("other".into())));
+    face.set(key, b"value", None, TIMEOUT).expect("set");
+    assert_eq!(
+        read(false),
+        (
+            Some(("value".into(), Remaining::Unknown)),
+            Some("other".into())
+        )
+    );
+    let (found, other) = read(true);
+    assert_eq!(found.expect("an entry").0, "value");
+    assert_eq!(other.expect("an entry"), "other");
+    assert!(face.delete(beside, TIMEOUT).expect("delete"));
+    assert_eq!(
+        read(false),
+        (Some(("value".into(), Remaining::Unknown)), None)
+    );
+}
+
+fn added_unless_it_is_there(face: &dyn Face, key: &str) {
+    assert_eq!(face.add(key, b"first", TIMEOUT).expect("add"), "first");
+    assert_eq!(face.add(key, b"second", TIMEOUT).expect("add"), "first");
+    assert_eq!(stored(face, key).as_deref(), Some(&b"first"[..]));
+    assert!(face.delete(key, TIMEOUT).expect("delete"));
+    assert_eq!(face.add(key, b"", TIMEOUT).expect("add"), "");
+    assert_eq!(
+        face.add(key, b"third", TIMEOUT).expect("add"),
+        "",
+        "an empty entry is one"
+    );
+}
+
+fn one_of_many_is_added(face: &dyn Face, prefix: &str) {
+    for round in 0..20 {
+        let key = &format!("{prefix}{round}");
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let add =
+                |adder: u8| scope.spawn(move || face.add(key, &[adder], TIMEOUT).expect("add"));
+            let adders: Vec<_> = (0..6).map(add).collect();
+            adders
+                .into_iter()
+                .map(|adder| adder.join().expect("no panic"))
+                .collect()
+        });
+        let winner = stored(face, key).expect("somebody added");
+        assert!(
+            results.iter().all(|result| *result == winner),
+            "{results:?}, {winner:?}"
+        );
     }
 }
 
