@@ -73,6 +73,8 @@ pub(crate) struct Filling {
     written: bool,
     keep: Option<Keep>,
     outcome: Outcome,
+    /// What asked this thread to stop while a result was being readied: KeyboardInterrupt and its like.
+    interrupted: Option<PyErr>,
     deliver: Option<Delivered>,
 }
 
@@ -100,6 +102,7 @@ impl Filling {
             written: false,
             keep: None,
             outcome: Outcome::None,
+            interrupted: None,
             deliver: None,
         }
     }
@@ -326,7 +329,10 @@ impl Filling {
         let answer = match result {
             Ok(object) => {
                 let storable = self.take_result(py, core, object.bind(py), ended);
-                self.outcome = Outcome::Value(object);
+                self.outcome = match self.interrupted.take() {
+                    Some(interrupt) => Outcome::Raised(interrupt),
+                    None => Outcome::Value(object),
+                };
                 storable
             }
             Err(error) => {
@@ -370,6 +376,10 @@ impl Filling {
         }
         let life = match core.ttl(&self.resolved.settings, object) {
             Ok(life) => life,
+            Err(error) if !error.is_instance_of::<PyException>(py) => {
+                self.interrupted = Some(error);
+                return false;
+            }
             Err(error) => {
                 core.warn_once(py, Once::TtlFunction, || {
                     format!("the ttl= function failed, so results are not cached: {error}")
@@ -414,9 +424,13 @@ impl Filling {
         true
     }
 
-    fn seal(&self, py: Python<'_>, core: &Core, object: &Bound<'_, PyAny>) -> Option<Bytes> {
+    fn seal(&mut self, py: Python<'_>, core: &Core, object: &Bound<'_, PyAny>) -> Option<Bytes> {
         let mut body = Vec::with_capacity(256);
         if let Err(error) = codec::encode_value(py, object, &mut body) {
+            if error.interrupts(py) {
+                self.interrupted = error.cause().map(|cause| cause.clone_ref(py));
+                return None;
+            }
             core.warn_once(py, Once::Unencodable, || format!("not cached: {error}"));
             return None;
         }

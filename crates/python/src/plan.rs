@@ -10,7 +10,7 @@ use pyo3::{
 };
 
 use crate::{
-    codec::{self, KeyBuf, Scope},
+    codec::{self, KeyBuf, Scope, Unkeyable},
     core::{Core, Once},
     sync_call::RawArgs,
 };
@@ -44,21 +44,28 @@ pub(crate) fn plan(
     if let Some(function) = &this.options.key {
         return custom_key(py, this, function, args, key);
     }
-    Ok(encode(py, this, args, key))
+    encode(py, this, args, key)
 }
 
 #[inline]
-fn encode(py: Python<'_>, core: &Core, args: RawArgs, key: &mut KeyBuf) -> Plan {
+fn encode(py: Python<'_>, core: &Core, args: RawArgs, key: &mut KeyBuf) -> PyResult<Plan> {
     // SAFETY: the interpreter passes `count` arguments and the names of those behind them.
     match unsafe { codec::encode_args(py, args.args, args.count, args.kwnames, &core.args, key) } {
-        Ok(scope) => Plan::Cached(scope),
-        Err(unkeyable) => {
-            core.warn_once(py, Once::Unkeyable, || {
-                format!("this call runs uncached: {unkeyable}")
-            });
-            Plan::Uncached
-        }
+        Ok(scope) => Ok(Plan::Cached(scope)),
+        Err(unkeyable) => refuse(py, core, &unkeyable),
     }
+}
+
+/// What becomes of a call whose arguments have no key.
+#[cold]
+fn refuse(py: Python<'_>, core: &Core, unkeyable: &Unkeyable) -> PyResult<Plan> {
+    if let Some(cause) = unkeyable.cause().filter(|_| unkeyable.interrupts(py)) {
+        return Err(cause.clone_ref(py));
+    }
+    core.warn_once(py, Once::Unkeyable, || {
+        format!("this call runs uncached: {unkeyable}")
+    });
+    Ok(Plan::Uncached)
 }
 
 /// The key of a call that is first rewritten, so that all its spellings share an entry.
@@ -77,7 +84,7 @@ fn normalized(
     let laid = Laid::new(&positional, &keywords)?;
     match &core.options.key {
         Some(function) => custom_key(py, core, function, laid.raw(), key),
-        None => Ok(encode(py, core, laid.raw(), key)),
+        None => encode(py, core, laid.raw(), key),
     }
 }
 
