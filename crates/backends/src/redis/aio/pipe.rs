@@ -113,7 +113,7 @@ impl Pipe {
         self.queue.driver.wake();
         match replies.await {
             Ok(replies) => replies,
-            // The driver's task was dropped with its runtime or by `Drop`.
+            // A driver that ends answers everybody; this one has vanished otherwise.
             Err(_) => Err(io::ErrorKind::ConnectionAborted.into()),
         }
     }
@@ -210,13 +210,22 @@ impl Driver {
 
     fn end(&self, error: &io::Error) {
         let mut state = self.queue.state.lock();
-        state.ended = Some((error.kind(), error.to_string()));
+        state
+            .ended
+            .get_or_insert_with(|| (error.kind(), error.to_string()));
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         for caller in waiting {
             let error = io::Error::new(error.kind(), error.to_string());
             let _ = caller.done.send(Err(error));
         }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // Its runtime is gone, or the pipe is: nobody will answer those who still wait.
+        self.end(&io::ErrorKind::ConnectionAborted.into());
     }
 }
 

@@ -96,6 +96,23 @@ fn the_end_of_the_connection_reaches_every_caller_and_later_ones() {
 }
 
 #[test]
+fn callers_are_told_when_the_pipe_is_dropped() {
+    runtime().block_on(async {
+        let (pipe, _server) = pair();
+        let queue = Arc::clone(&pipe.queue);
+        let (done, replies) = oneshot::channel();
+        queue.state.lock().waiting.push_back(Waiting {
+            left: 1,
+            replies: Vec::new(),
+            done,
+        });
+        drop(pipe);
+        let error = replies.await.expect("an answer").expect_err("it ended");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    });
+}
+
+#[test]
 fn a_reply_that_nobody_asked_for_ends_the_connection() {
     runtime().block_on(async {
         let (pipe, mut server) = pair();
