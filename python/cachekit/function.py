@@ -82,7 +82,7 @@ class Handle:
     def _options(self) -> dict[str, Any]:
         config = self.config
         breaker, timeout, backpressure = config.circuit_breaker, config.timeout, config.backpressure
-        if identity.redefines(self.func, self.module, self.name):
+        if identity.redefines(self.func, self.module, self.name, config.stored_namespace):
             _logger().warning(
                 "%s.%s was decorated before with other code: entries stored under its name may be the older one's; "
                 "give the new one a version=",

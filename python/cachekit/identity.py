@@ -84,17 +84,21 @@ def intent(name: str) -> str:
     return "fast" if words & _FAST else "balanced"
 
 
-_definitions: dict[tuple[str, str], tuple[CodeType, Any]] = {}
+_definitions: dict[tuple[str | None, str, str], tuple[CodeType, Any]] = {}
 
 
-def redefines(func: Any, module: str, qualname: str) -> bool:
-    """Whether a function with other code was decorated under this name before; remembers this one."""
+def redefines(func: Any, module: str, qualname: str, namespace: str | None = None) -> bool:
+    """Whether a function with other code was decorated under this name before; remembers this one.
+
+    Functions of different namespaces, which versions are part of, share no entries whatever their names.
+    """
     code = _code(func)
     if code is None:
         return False
-    before = _definitions.get((module, qualname))
+    name = (namespace, module, qualname)
+    before = _definitions.get(name)
     try:
-        _definitions[module, qualname] = (code, ref(func))
+        _definitions[name] = (code, ref(func))
     except TypeError:
         return False
     if before is None:
