@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from cachekit import cache
 from cachekit.backends import RedisBackend
 from tests.support.redis_servers import RedisServer
 
@@ -49,3 +53,50 @@ def advance() -> Callable[[float], None]:
     from cachekit import _native
 
     return _native._testing.advance_clock
+
+
+class Either:
+    """A function as a blocking and as a coroutine function, so that one test sees both drivers."""
+
+    def __init__(self, is_async: bool) -> None:
+        self.is_async = is_async
+        self.loop = asyncio.new_event_loop() if is_async else None
+
+    def cached(self, func: Callable[..., Any], **options: Any) -> Any:
+        """`func` cached, as one or the other."""
+        if not self.is_async:
+            return cache(**options)(func)
+
+        @functools.wraps(func)
+        async def twin(*args: Any, **kwargs: Any) -> Any:
+            await asyncio.sleep(0)
+            return func(*args, **kwargs)
+
+        return cache(**options)(twin)
+
+    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The result of a call, awaited where it is to be."""
+        if self.loop is None:
+            return function(*args, **kwargs)
+        return self.loop.run_until_complete(self._awaited(function, args, kwargs))
+
+    async def _awaited(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+    def settle(self) -> None:
+        """Lets what runs behind the callers end."""
+        if self.loop is not None:
+            self.loop.run_until_complete(asyncio.sleep(0.005))
+
+    def close(self) -> None:
+        if self.loop is not None:
+            self.settle()
+            self.loop.close()
+
+
+@pytest.fixture(params=["sync", "async"])
+def either(request: pytest.FixtureRequest) -> Iterator[Either]:
+    made = Either(request.param == "async")
+    yield made
+    made.close()
