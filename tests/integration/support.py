@@ -131,7 +131,8 @@ def program(name: str, *arguments: str, env: dict[str, str] | None = None) -> su
     """Starts a program of `programs/` in a process of its own, with pipes."""
     return subprocess.Popen(
         [sys.executable, "-X", "faulthandler", str(PROGRAMS / f"{name}.py"), *arguments],
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'python'}{os.pathsep}{ROOT}", **(env or {})},
+        # The package that this process tests, installed or not, is the one that its children import.
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **(env or {})},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
