@@ -16,6 +16,7 @@ mod object;
 mod operations;
 mod options;
 mod plan;
+mod serializer;
 mod sync_call;
 mod testing;
 mod value;
@@ -52,6 +53,8 @@ mod _native {
     use super::bridge::LoopBridge;
     #[pymodule_export]
     use super::core::Core;
+    #[pymodule_export]
+    use super::serializer::{deserialize_std, serialize_std};
     use super::{answer, fork, namespace, object, testing};
 
     /// Makes the cached function around `func`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field, fields
 
 from cachekit import ttl as _ttl
@@ -97,6 +98,10 @@ class DecoratorConfig(Group):
             raise ConfigurationError(f'copy={self.copy!r}: "auto", True or False is expected')
         if self.encryption not in (None, False):
             raise absent("encryption", "leave encryption= out, or keep the function in this process with backend=None")
+        if _is_standard(self.serializer):
+            if not self.serializer.enable_integrity_checking:  # type: ignore[attr-defined]
+                object.__setattr__(self, "integrity_checking", False)
+            object.__setattr__(self, "serializer", "std")
         object.__setattr__(self, "serializer", _serializer(self.serializer))
         if self.backend is not UNSET and self.backend is not None:
             from cachekit.backends.base import require_backend
@@ -221,6 +226,12 @@ def set_default_backend(backend: BaseBackend | None) -> None:
 def get_default_backend() -> BaseBackend | None:
     """What `set_default_backend` was given."""
     return _default_backend
+
+
+def _is_standard(serializer: Any) -> bool:
+    """Whether it is an instance of StandardSerializer, without importing that class."""
+    module = sys.modules.get("cachekit.serializers.standard")
+    return module is not None and isinstance(serializer, module.StandardSerializer)
 
 
 def _serializer(name: Any) -> str:
