@@ -1,0 +1,164 @@
+"""Entries exchanged with the published package, through a real Redis.
+
+What one stores, the other finds: under the bare key with an explicit backend, and under the tenant's with the one that
+the environment configures. That holds for functions that are keyed by their arguments. Not exchanged are
+
+- entries of functions with ``key=``: the published package puts a prefix of its own before the key;
+- entries after a ``cache_clear()`` of ours, on the published side: it does not know that they are to be forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from cachekit import cache
+from cachekit.backends import RedisBackend
+from tests.integration.published import Published
+from tests.integration.support import PROGRAMS
+from tests.support.redis_servers import RedisServer
+
+WAYS = pytest.mark.parametrize("explicit", [True, False], ids=["explicit-backend", "zero-config"])
+OPTIONS = pytest.mark.parametrize(
+    "options",
+    [{}, {"integrity_checking": False}, {"namespace": "the shop"}],
+    ids=["default", "integrity-off", "namespace"],
+)
+
+
+@pytest.fixture(scope="module")
+def published(_session_redis: RedisServer) -> Iterator[Published]:
+    package = Published(_session_redis.url)
+    yield package
+    package.stop()
+
+
+@pytest.fixture
+def exchanged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The module that both sides import under this name."""
+    monkeypatch.syspath_prepend(str(PROGRAMS))
+    import exchanged  # pyright: ignore[reportMissingImports]
+
+    yield exchanged
+    del sys.modules["exchanged"]
+
+
+class Ours:
+    """As `Published`, for the package under test."""
+
+    def __init__(self, module: Any, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._module = module
+        self._url = url
+        monkeypatch.setenv("CACHEKIT_REDIS_URL", url)
+
+    def cached(self, function: str, *, explicit: bool, options: dict[str, Any]) -> Any:
+        where: dict[str, Any] = {"backend": RedisBackend(self._url)} if explicit else {}
+        decorate: Any = cache(ttl=60, l1_enabled=False, **where, **options)
+        return decorate(self._module.FUNCTIONS[function])
+
+    def call(
+        self, function: str, names: Iterable[str], *, explicit: bool, options: dict[str, Any]
+    ) -> tuple[list[str], list[str]]:
+        cached = self.cached(function, explicit=explicit, options=options)
+
+        async def all_of_them() -> list[Any]:
+            return [await self._module.call(cached, name) for name in names]
+
+        self._module.ran.clear()
+        if inspect.iscoroutinefunction(cached):
+            values = asyncio.run(all_of_them())
+        else:
+            values = [self._module.call(cached, name) for name in names]
+        return list(self._module.ran), [repr(value) for value in values]
+
+
+@pytest.fixture
+def ours(exchanged: Any, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Ours:
+    return Ours(exchanged, redis_server.url, monkeypatch)
+
+
+@pytest.fixture(params=["they-write", "we-write"])
+def sides(request: pytest.FixtureRequest, ours: Ours, published: Published) -> tuple[Any, Any]:
+    """Who stores, and who is to find."""
+    return (published, ours) if request.param == "they-write" else (ours, published)
+
+
+def entries(server: RedisServer) -> list[str]:
+    """The keys of entries: neither of locks nor of what either side keeps beside them."""
+    return [key for key in server.keys("*") if ":args:" in key and not key.endswith(":lock")]
+
+
+@WAYS
+@OPTIONS
+@pytest.mark.parametrize("function", ["value", "avalue"])
+def test_values(
+    sides: tuple[Any, Any],
+    exchanged: Any,
+    redis_server: RedisServer,
+    explicit: bool,
+    options: dict[str, Any],
+    function: str,
+) -> None:
+    writer, reader = sides
+    names = list(exchanged.VALUES)
+    wanted = [repr(value) for value in exchanged.VALUES.values()]
+    assert writer.call(function, names, explicit=explicit, options=options) == (names, wanted)
+    stored = entries(redis_server)
+    assert len(stored) == len(names)
+    assert all(key.startswith("t:default:") != explicit for key in stored)
+    assert reader.call(function, names, explicit=explicit, options=options) == ([], wanted)
+    assert entries(redis_server) == stored
+
+
+@WAYS
+def test_arguments(sides: tuple[Any, Any], exchanged: Any, redis_server: RedisServer, explicit: bool) -> None:
+    """Each call's entry, and no other's, is found by the other side."""
+    writer, reader = sides
+    for name in exchanged.CALLS:
+        ran, (wanted,) = writer.call("echo", [name], explicit=explicit, options={})
+        assert ran == ["echo"], name
+        assert reader.call("echo", [name], explicit=explicit, options={}) == ([], [wanted]), name
+    assert len(entries(redis_server)) == len(exchanged.CALLS)
+
+
+def test_functions_of_classes(sides: tuple[Any, Any], exchanged: Any) -> None:
+    """Their names have dots."""
+    writer, reader = sides
+    assert writer.call("Shop.price", ["int"], explicit=True, options={})[0] == ["int"]
+    assert reader.call("Shop.price", ["int"], explicit=True, options={}) == ([], [repr(exchanged.VALUES["int"])])
+
+
+def test_tuples_come_back_as_lists(sides: tuple[Any, Any]) -> None:
+    writer, reader = sides
+    writer.call("value", ["tuple"], explicit=True, options={})
+    assert reader.call("value", ["tuple"], explicit=True, options={}) == ([], ["[1, [2, 3]]"])
+
+
+def test_an_entry_that_we_forget_is_gone_for_them(ours: Ours, published: Published, exchanged: Any) -> None:
+    published.call("value", ["int"], explicit=True, options={})
+    ours.cached("value", explicit=True, options={}).invalidate_cache("int")
+    assert published.call("value", ["int"], explicit=True, options={})[0] == ["int"]
+
+
+def test_after_a_clear_we_do_not_find_theirs_of_before(ours: Ours, published: Published) -> None:
+    """And ours of after it are found by them."""
+    published.call("value", ["int"], explicit=True, options={})
+    ours.cached("value", explicit=True, options={}).cache_clear()
+    assert ours.call("value", ["int"], explicit=True, options={})[0] == ["int"]
+    assert published.call("value", ["int"], explicit=True, options={})[0] == []
+    assert ours.call("value", ["int"], explicit=True, options={})[0] == []
+
+
+def test_entries_of_key_functions_are_not_exchanged(
+    ours: Ours, published: Published, redis_server: RedisServer
+) -> None:
+    """The statement above, kept true."""
+    assert published.call("value", ["int"], explicit=True, options={"key": "str"})[0] == ["int"]
+    cached = ours.cached("value", explicit=True, options={"key": str})
+    assert redis_server.keys("*int") not in ([], [cached.key_for("int")])
+    assert ours.call("value", ["int"], explicit=True, options={"key": str})[0] == ["int"]
