@@ -17,6 +17,7 @@ from cachekit.config.nested import (
     TimeoutConfig,
 )
 from cachekit.info import CacheInfo
+from cachekit.serializers import StandardSerializer
 from cachekit.ttl import Forever
 
 P = ParamSpec("P")
@@ -125,7 +126,7 @@ class Options(TypedDict, total=False):
     key: Callable[..., str] | None
     ignore: tuple[str, ...] | list[str] | str
     normalize_calls: bool
-    serializer: str
+    serializer: str | StandardSerializer
     integrity_checking: bool
     backend: BaseBackend | None
     safe_mode: bool
