@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -144,11 +144,19 @@ impl Shared {
             generation_key,
             ..
         } = &*self.0;
+        let started = Instant::now();
         let (found, item) = store.get_with(key, generation_key, want_ttl, timeout)?;
-        let generation = match item {
-            Some(item) => Generation::from_bytes(&item),
+        let left = timeout.saturating_sub(started.elapsed());
+        let generation = match item.as_deref().map(Generation::from_bytes) {
+            Some(Some(generation)) => Some(generation),
+            Some(None) => {
+                let made = replacement();
+                let bytes = made.to_bytes();
+                let stored = store.set(generation_key, &bytes, None, None, left);
+                stored.is_ok().then_some(made)
+            }
             None => store
-                .add(generation_key, &fresh(false).to_bytes(), timeout)
+                .add(generation_key, &fresh(false).to_bytes(), left)
                 .ok()
                 .and_then(|item| Generation::from_bytes(&item)),
         };
@@ -162,13 +170,21 @@ impl Shared {
             generation_key,
             ..
         } = &*self.0;
+        let started = Instant::now();
         let (found, item) = store
             .get_with_async(key, generation_key, want_ttl, timeout)
             .await?;
-        let generation = match item {
-            Some(item) => Generation::from_bytes(&item),
+        let left = timeout.saturating_sub(started.elapsed());
+        let generation = match item.as_deref().map(Generation::from_bytes) {
+            Some(Some(generation)) => Some(generation),
+            Some(None) => {
+                let made = replacement();
+                let bytes = made.to_bytes().into();
+                let stored = store.set_async(generation_key, bytes, None, None, left);
+                stored.await.is_ok().then_some(made)
+            }
             None => store
-                .add_async(generation_key, fresh(false).to_bytes().into(), timeout)
+                .add_async(generation_key, fresh(false).to_bytes().into(), left)
                 .await
                 .ok()
                 .and_then(|item| Generation::from_bytes(&item)),
@@ -303,6 +319,11 @@ fn fresh(cleared: bool) -> Generation {
         number: u64::from_ne_bytes(bytes),
         cleared,
     }
+}
+
+/// What takes the place of a damaged item. Whether it was ever cleared is lost, so it was.
+fn replacement() -> Generation {
+    fresh(true)
 }
 
 /// Makes every entry of a function a miss in every process that shares the store.
