@@ -133,6 +133,9 @@ impl AsyncCall {
                     }
                     return Ok((HIT, Some(value)));
                 }
+                if self.refresh && !core.is_served(&self.key) {
+                    return Ok((ALONE, None));
+                }
                 let store = core.shared_store(resolved, self.scope);
                 let shared = store.map(|store| core.shared(resolved, store, &self.key));
                 let policy = core.fill_policy(store, resolved.budget);

@@ -157,6 +157,11 @@ impl Core {
         Ok(resolved)
     }
 
+    /// Whether an entry is still here to be refreshed: nobody asks for what was forgotten meanwhile.
+    pub(crate) fn is_served(&self, l1_key: &[u8]) -> bool {
+        self.function.peek(l1_key, CLOCK.coarse()).is_some()
+    }
+
     /// Lets a later hit start a refresh again, where this one has left the entry as it was.
     pub(crate) fn end_refresh(&self, l1_key: &[u8]) {
         if let Some(entry) = self.function.peek(l1_key, CLOCK.coarse()) {
@@ -266,13 +271,14 @@ impl Core {
         }
     }
 
-    /// An L1 entry for `held` that lives for `life` from `from` on.
+    /// An L1 entry for `held` that lives for `life` from `from` on, of a `full` life of which the
+    /// rest has passed.
     pub(crate) fn entry(
         &self,
         held: Held,
         weight: u64,
         from: Tick,
-        life: Option<Duration>,
+        (life, full): (Option<Duration>, Option<Duration>),
         generation: u64,
     ) -> Entry<Held> {
         let mut entry = Entry::new(held, weight);
@@ -281,9 +287,11 @@ impl Core {
             // Hits are judged by the coarse clock, which may lag by its step.
             entry.expires = from.plus(life).minus(COARSE_STEP);
             if let Some(ratio) = self.options.swr_ratio {
-                let due = life.mul_f64(ratio * jitter(from));
-                if due < life {
-                    entry.refresh_at = from.plus(due);
+                let full = full.map_or(life, |full| full.max(life));
+                let due = full.mul_f64(ratio * jitter(from));
+                if due < full {
+                    // What another process stored a while ago ages from then on.
+                    entry.refresh_at = from.plus(due.saturating_sub(full - life));
                 }
             }
         }

@@ -51,6 +51,8 @@ struct Keep {
     weight: u64,
     from: Tick,
     life: Option<Duration>,
+    /// The life that it had when it was stored, where that is known.
+    full: Option<Duration>,
 }
 
 /// One flight being led.
@@ -293,6 +295,7 @@ impl Filling {
             weight,
             from: self.asked,
             life,
+            full: core.nominal_ttl(&self.resolved.settings),
         });
     }
 
@@ -406,6 +409,7 @@ impl Filling {
                 weight,
                 from: at,
                 life,
+                full: life,
             });
         }
         match (&self.keep, &sealed) {
@@ -518,12 +522,14 @@ impl Filling {
             weight,
             from,
             life,
+            full,
         }) = keep
         {
-            let entry = Arc::new(
-                core.get()
-                    .entry(held, weight, from, life, leader.generation()),
-            );
+            let generation = leader.generation();
+            let entry = core
+                .get()
+                .entry(held, weight, from, (life, full), generation);
+            let entry = Arc::new(entry);
             deliver = Some(Delivered::Value(Arc::clone(&entry)));
             drop(function.keep(&leader, entry));
         }

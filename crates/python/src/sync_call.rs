@@ -283,6 +283,9 @@ pub(crate) fn refresh(
         this.end_refresh(key);
         return Ok(()); // Somebody fills the key already.
     };
+    if !this.is_served(key) {
+        return Ok(());
+    }
     let store = this.shared_store(&resolved, scope);
     let shared = store.map(|store| this.shared(&resolved, store, key));
     let fill = Fill::refresh(this.fill_policy(store, resolved.budget));
