@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 OURS = "cachekit"
-WIDTH = 118
+WIDTH = 122
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def show(value: float, unit: str) -> str:
 
 def render(lines: Iterable[Line]) -> str:
     """The table as text."""
-    out = [f"{'':4} {'work':50} {OURS:>10}  {'against':30} {'ratio':>6}  {'budget':9} verdict", "-" * WIDTH]
+    out = [f"{'':4} {'work':54} {OURS:>10}  {'against':30} {'ratio':>6}  {'budget':9} verdict", "-" * WIDTH]
     for line in lines:
         out.extend(_rows(line))
     return "\n".join(out)
@@ -100,7 +100,7 @@ def _rows(line: Line) -> list[str]:
         against = f"{base} {show(line.values[base], line.unit)}" if base in line.values else f"{base} –"
         bound = f"{sign} {line.budget.bound:.3g} ×"
     ratio = "" if line.ratio is None else f"{line.ratio:.2f}"
-    rows = [f"{line.id:4} {line.work:50} {ours:>10}  {against:30} {ratio:>6}  {bound:9} {line.verdict}"]
+    rows = [f"{line.id:4} {line.work:54} {ours:>10}  {against:30} {ratio:>6}  {bound:9} {line.verdict}"]
     others = [f"{name} {show(value, line.unit)}" for name, value in line.values.items() if name not in (OURS, base)]
     remarks = [text for text in (line.note, line.missing) if text]
     return rows + [f"{'':6}{text}" for text in _wrapped([*others, *remarks])]
