@@ -1,7 +1,10 @@
-//! Requests to the shared layer from tasks of any executor.
+//! Requests to the shared layer, from threads and from tasks of any executor.
+//!
+//! A backend that panics counts as one that failed: its defect is not the caller's.
 
 use std::{
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -33,12 +36,7 @@ impl Asking {
     /// Sends `request`; `timeout` bounds the release of an orphaned lock.
     pub(crate) fn new(shared: &Shared, request: Request, timeout: Duration) -> Self {
         let cancellable = matches!(request, Request::AwaitRelease { .. } | Request::Get { .. });
-        let unanswered: fn() -> Reply = match request {
-            Request::Get { .. } => || Reply::Got(Err(no_answer())),
-            Request::Lock { .. } => || Reply::Locked(Err(no_answer())),
-            Request::AwaitRelease { .. } => || Reply::Released,
-            Request::Set { .. } | Request::Unlock { .. } => || Reply::Done(Err(no_answer())),
-        };
+        let unanswered = unanswered(&request);
         let (reply, replied) = oneshot::channel();
         let theirs = shared.clone();
         let task = runtime::handle().spawn(async move {
@@ -80,11 +78,40 @@ impl Drop for Asking {
     }
 }
 
+/// Performs a request on the calling thread.
+pub(crate) fn ask_blocking(shared: &Shared, request: Request) -> Reply {
+    let unanswered = unanswered(&request);
+    let asked = AssertUnwindSafe(|| shared.perform(request, || true));
+    match catch_unwind(asked) {
+        Ok(reply) => reply.expect("nothing asked to stop"),
+        Err(_) => unanswered(),
+    }
+}
+
+/// The reply of a backend that panicked instead of giving one.
+fn unanswered(request: &Request) -> fn() -> Reply {
+    match request {
+        Request::Get { .. } => || Reply::Got(Err(no_answer())),
+        Request::Lock { .. } => || Reply::Locked(Err(no_answer())),
+        Request::AwaitRelease { .. } => || Reply::Released,
+        Request::Set { .. } | Request::Unlock { .. } | Request::Delete { .. } => {
+            || Reply::Done(Err(no_answer()))
+        }
+    }
+}
+
 /// Releases a lock that was acquired for a caller who has gone.
 fn release(shared: &Shared, reply: &Reply, timeout: Duration) {
     if let Reply::Locked(Ok(Locked::Acquired(..))) = reply {
         shared.unlock_behind(timeout);
     }
+}
+
+/// Runs an operation of the store on the calling thread.
+pub(crate) fn here<R>(
+    operation: impl FnOnce() -> Result<R, Unavailable>,
+) -> Result<R, Unavailable> {
+    catch_unwind(AssertUnwindSafe(operation)).unwrap_or_else(|_| Err(no_answer()))
 }
 
 /// Runs a future on the I/O thread. It goes on there when the caller does not wait for its end.

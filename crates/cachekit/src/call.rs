@@ -15,15 +15,14 @@ use cachekit_engine::{
 };
 
 use crate::{
-    asking::Asking,
+    asking::{Asking, ask_blocking},
     chain,
     clock::SystemClock,
     core::{Core, now},
     filling::{Filling, Next},
-    park::{Stopped, block_on},
+    park::block_on,
     runtime,
     scope::Scope,
-    shared::Reply,
     value::{self, Delivered, Failure, Held, Value},
 };
 
@@ -239,8 +238,7 @@ impl Call<'_> {
         loop {
             match filling.next() {
                 Next::Ask(request) => {
-                    let shared = filling.shared().clone();
-                    filling.reply(uninterrupted(shared.perform(request, || true)));
+                    filling.reply(ask_blocking(filling.shared(), request));
                 }
                 Next::Run => {
                     let (compute, flight) = once(&mut compute, &filling);
@@ -302,8 +300,7 @@ impl Call<'_> {
         loop {
             match filling.next() {
                 Next::Ask(request) => {
-                    let shared = filling.shared().clone();
-                    filling.reply(uninterrupted(shared.perform(request, || true)));
+                    filling.reply(ask_blocking(filling.shared(), request));
                 }
                 Next::Run => return self.nothing(Some(filling)),
                 Next::Finish => return filling.finish().and_then(value::take),
@@ -341,10 +338,6 @@ fn ended<T: Value, E>(
         }
         (None, None) => unreachable!("a fill ends with a value that was found or computed"),
     }
-}
-
-fn uninterrupted(reply: Result<Reply, Stopped>) -> Reply {
-    reply.expect("nothing asked to stop")
 }
 
 type Timer = std::pin::Pin<Box<tokio::time::Sleep>>;

@@ -7,7 +7,7 @@ use cachekit_engine::flight::{Join, Leader};
 use cachekit_wire::generation::Generation;
 
 use crate::{
-    asking::on_runtime,
+    asking::{here, on_runtime},
     call::Call,
     chain,
     core::{self, Core, now},
@@ -77,11 +77,11 @@ impl Call<'_> {
         };
         let sealable = Sealable::new(&held, value::decode::<T>)?;
         let timeout = self.core.settings.timeout;
-        let sealed = self.seal(&sealable, shared.generation(timeout))?;
+        let sealed = self.seal(&sealable, here(|| shared.generation(timeout)))?;
         let putting = self.begin(sealable.twin);
         let written = sealed.and_then(|bytes| {
             let store = shared.store();
-            store.set(shared.key(), &bytes, self.life, None, timeout)
+            here(|| store.set(shared.key(), &bytes, self.life, None, timeout))
         });
         self.kept(putting, Some(&shared));
         written.map_err(not_shared)
@@ -152,7 +152,7 @@ impl Call<'_> {
             return Ok(());
         };
         let timeout = self.core.settings.timeout;
-        let deleted = shared.store().delete(&[shared.key()], timeout);
+        let deleted = here(|| shared.store().delete(&[shared.key()], timeout));
         self.forgotten(deleted)
     }
 
@@ -189,7 +189,7 @@ pub(crate) fn clear_blocking(core: &Core, scopes: &[Arc<Scope>]) -> Result<(), E
         drop(scope.function.clear());
         if let Some(store) = &core.store {
             let (key, timeout) = generation_item(core, scope);
-            let cleared = shared::clear(store, &key, timeout);
+            let cleared = here(|| shared::clear(store, &key, timeout));
             result = result.and(cleared.map_err(not_forgotten));
         }
         drop(scope.function.clear());

@@ -64,6 +64,8 @@ pub(crate) struct Filling {
     frozen: bool,
     sealed: Option<Bytes>,
     written: bool,
+    /// What was written is being removed again, because an invalidation came meanwhile.
+    retracting: bool,
     /// A request that releases the lock is under way or answered.
     releasing: bool,
     keep: Option<Keep>,
@@ -95,6 +97,7 @@ impl Filling {
             frozen: false,
             sealed: None,
             written: false,
+            retracting: false,
             releasing: false,
             keep: None,
             found: None,
@@ -121,6 +124,18 @@ impl Filling {
         self.leader.as_ref().is_none_or(Leader::is_doomed)
     }
 
+    fn may_keep(&self) -> bool {
+        let leader = self.leader.as_ref();
+        leader.is_some_and(|leader| self.scope.function.may_keep(leader))
+    }
+
+    /// Whether an invalidation came while the result was being written: the write may have reached
+    /// the store after it. What was cleared as a whole is of an older generation and counts no more.
+    fn must_retract(&self) -> bool {
+        let counts = self.is_doomed() || self.generation.is_none();
+        self.written && !self.retracting && counts && !self.may_keep()
+    }
+
     /// What to do now.
     pub(crate) fn next(&mut self) -> Next {
         self.asked = now();
@@ -140,7 +155,8 @@ impl Filling {
             Step::Run => Next::Run,
             Step::Write { timeout, unlock } => {
                 self.releasing = unlock;
-                match self.sealed.take().filter(|_| !self.is_doomed()) {
+                let sealed = self.sealed.take();
+                match sealed.filter(|_| self.may_keep()) {
                     Some(value) => {
                         self.written = true;
                         Next::Ask(Request::Set {
@@ -160,6 +176,12 @@ impl Filling {
             Step::Unlock { timeout } => {
                 self.releasing = true;
                 Next::Ask(Request::Unlock { timeout })
+            }
+            Step::Finish if self.must_retract() => {
+                self.retracting = true;
+                Next::Ask(Request::Delete {
+                    timeout: self.core.settings.timeout,
+                })
             }
             Step::Finish => Next::Finish,
         }
@@ -195,6 +217,8 @@ impl Filling {
             }
             Reply::Locked(Err(_)) => self.fill.on_lock(LockAnswer::Unavailable, at),
             Reply::Released => self.fill.on_released(),
+            // The guards have counted a failure; the entry then lives until its TTL.
+            Reply::Done(_) if self.retracting => {}
             Reply::Done(_) => {
                 self.lease = None;
                 self.fill.on_written(at);
@@ -330,12 +354,9 @@ impl Filling {
                 let entry = core::entry(held, from, life, leader.generation());
                 drop(function.keep(&leader, Arc::new(entry)));
             }
-            if let Some(shared) = &self.shared
-                && self.written
-                && !function.may_keep(&leader)
-            {
-                // An invalidation came while the result was being written: it must not outlive it.
-                self.core.delete_behind(shared);
+            if self.retracting {
+                // Those who read it before it was removed have kept it, or are about to.
+                drop(function.invalidate(leader.key()));
             }
             if let Some(delivered) = self.deliver.take() {
                 leader.land(delivered);

@@ -69,6 +69,11 @@ pub enum Request {
         /// The longest wait.
         timeout: Duration,
     },
+    /// Remove the entry.
+    Delete {
+        /// The longest wait.
+        timeout: Duration,
+    },
 }
 
 /// What came of a [`Request`].
@@ -80,7 +85,7 @@ pub enum Reply {
     Locked(Result<Locked, Unavailable>),
     /// To `AwaitRelease`.
     Released,
-    /// To `Set` and `Unlock`.
+    /// To `Set`, `Unlock` and `Delete`.
     Done(Result<(), Unavailable>),
 }
 
@@ -233,6 +238,9 @@ impl Shared {
                     .unlock(&self.0.key, self.token(), timeout)
                     .map(drop),
             ),
+            Request::Delete { timeout } => {
+                Reply::Done(self.0.store.delete(&[&self.0.key], timeout).map(drop))
+            }
         })
     }
 
@@ -274,6 +282,10 @@ impl Shared {
                     .await
                     .map(drop),
             ),
+            Request::Delete { timeout } => {
+                let keys = [self.0.key.clone()];
+                Reply::Done(self.0.store.delete_async(&keys, timeout).await.map(drop))
+            }
         }
     }
 

@@ -194,7 +194,13 @@ fn a_caller_that_is_cancelled_while_it_asks_leaves_no_lock() {
         "{} were past the lock",
         runs.count()
     );
+    let start = Instant::now();
     eventually("every lock is released", || keys(&server, "*:lock") == 0);
+    let took = start.elapsed();
+    assert!(
+        took < Duration::from_secs(2),
+        "{took:?}: not before the leases' end"
+    );
     let got = cache.get_or_compute_blocking("k0", || Ok::<_, Broken>(1));
     assert_eq!(got, Ok(1));
 }
