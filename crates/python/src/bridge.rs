@@ -16,6 +16,7 @@ use std::{
     },
 };
 
+use cachekit_backends::process::generation;
 use crossbeam_queue::SegQueue;
 use futures_util::future::{AbortHandle, abortable};
 use parking_lot::Mutex;
@@ -56,6 +57,9 @@ pub(crate) struct LoopBridge {
     queue: Arc<Queue>,
     receiver: UnixStream,
     event_loop: Py<PyAny>,
+    /// The process that it belongs to. A forked child may go on with its parent's loop, but shares
+    /// the sockets here with the parent: it opens a bridge of its own.
+    process: u32,
     waiting: Mutex<Waiting>,
 }
 
@@ -89,15 +93,20 @@ impl LoopBridge {
     fn current(py: Python<'_>) -> PyResult<Py<Self>> {
         let event_loop = running_loop(py)?;
         let known = BRIDGES.with_borrow(|bridges| {
-            let found = bridges
-                .iter()
-                .find(|bridge| bridge.get().event_loop.is(&event_loop));
+            let found = bridges.iter().find(|bridge| {
+                let bridge = bridge.get();
+                bridge.event_loop.is(&event_loop) && bridge.is_of_this_process()
+            });
             found.map(|bridge| bridge.clone_ref(py))
         });
         match known {
             Some(bridge) => Ok(bridge),
             None => Self::open(py, event_loop),
         }
+    }
+
+    fn is_of_this_process(&self) -> bool {
+        self.process == generation()
     }
 
     #[cold]
@@ -117,6 +126,7 @@ impl LoopBridge {
                 queue: Arc::new(queue),
                 receiver,
                 event_loop: event_loop.clone().unbind(),
+                process: generation(),
                 waiting: Mutex::default(),
             },
         )?;
@@ -199,6 +209,10 @@ impl LoopBridge {
     /// Hands the operations that have gathered to the I/O thread. The event loop calls it.
     fn flush(&self) {
         let gathered = std::mem::take(&mut self.waiting.lock().gathered);
+        if !self.is_of_this_process() {
+            std::mem::forget(gathered); // The parent does them.
+            return;
+        }
         cachekit::runtime::handle().spawn(async move {
             for operation in gathered {
                 tokio::spawn(operation);
@@ -208,6 +222,9 @@ impl LoopBridge {
 
     /// Completes the futures of all finished operations. The event loop calls it.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_of_this_process() {
+            return Ok(()); // What there is to read is for the parent.
+        }
         let mut told = [0; 64];
         // Nothing to read means that an earlier call has taken the byte.
         let _ = (&self.receiver).read(&mut told);
