@@ -25,6 +25,7 @@ use crate::{
     backend::Resolved,
     codec::{self, Held},
     core::{Core, Once, now},
+    scratch,
     value::{self, Delivered},
 };
 
@@ -73,6 +74,8 @@ pub(crate) struct Filling {
     frozen: bool,
     store: Option<(Bytes, Option<Duration>)>,
     written: bool,
+    /// What was written is being removed again, because an invalidation came meanwhile.
+    retracting: bool,
     keep: Option<Keep>,
     outcome: Outcome,
     /// What asked this thread to stop while a result was being readied: KeyboardInterrupt and its like.
@@ -102,6 +105,7 @@ impl Filling {
             frozen: false,
             store: None,
             written: false,
+            retracting: false,
             keep: None,
             outcome: Outcome::None,
             interrupted: None,
@@ -146,7 +150,7 @@ impl Filling {
             }
             Step::Run => Next::Run,
             Step::Write { timeout, unlock } => match self.store.take() {
-                Some((value, ttl)) if !self.leader.is_doomed() => {
+                Some((value, ttl)) if self.core().function.may_keep(&self.leader) => {
                     self.written = true;
                     Next::Ask(Request::Set {
                         value,
@@ -162,8 +166,22 @@ impl Filling {
                 }
             },
             Step::Unlock { timeout } => Next::Ask(Request::Unlock { timeout }),
+            Step::Finish if self.must_retract() => {
+                self.retracting = true;
+                Next::Ask(Request::Delete {
+                    timeout: self.resolved.budget,
+                })
+            }
             Step::Finish => Next::Finish,
         }
+    }
+
+    /// Whether an invalidation came while the result was being written: the write may have reached
+    /// the store after it. What was cleared as a whole is of an older generation and counts no more.
+    fn must_retract(&self) -> bool {
+        let counts = self.leader.is_doomed() || self.generation.is_none();
+        let kept = self.core().function.may_keep(&self.leader);
+        self.written && !self.retracting && counts && !kept
     }
 
     /// Takes the shared layer's answer to the last request.
@@ -199,6 +217,11 @@ impl Filling {
             }
             Reply::Locked(Err(_)) => self.fill.on_lock(LockAnswer::Unavailable, at),
             Reply::Released => self.fill.on_released(),
+            Reply::Done(told) if self.retracting => {
+                if let Some(shared) = &self.shared {
+                    self.core().note_told(py, shared.store(), told);
+                }
+            }
             Reply::Done(_) => {
                 self.lease = None;
                 self.fill.on_written(at);
@@ -210,21 +233,17 @@ impl Filling {
     fn absorb(&mut self, py: Python<'_>, found: Found, at: Tick) -> bool {
         let core = self.core.clone_ref(py);
         let core = core.get();
-        let mut scratch = Vec::new();
         let current = self.generation;
-        let opened = payload::open(
-            &found.value,
-            core.options.integrity,
-            &mut scratch,
-            |body, x| {
+        let opened = scratch::with(|buffer| {
+            payload::open(&found.value, core.options.integrity, buffer, |body, x| {
                 if !Generation::counts(current, x.generation) {
                     return Ok(None);
                 }
                 codec::decode_value(py, body)
                     .map(Some)
                     .map_err(|error| error.to_string())
-            },
-        );
+            })
+        });
         let object = match opened {
             Ok(Some(object)) => object,
             Ok(None) => return false, // Cleared since it was stored.
@@ -354,7 +373,7 @@ impl Filling {
             RunAnswer::NotStorable
         });
         if !answer && self.purge {
-            self.purge_behind();
+            self.delete_behind();
         }
     }
 
@@ -488,13 +507,14 @@ impl Filling {
         false
     }
 
-    fn purge_behind(&self) {
+    /// Removes the entry without waiting for it.
+    fn delete_behind(&self) {
         let Some(shared) = self.shared.clone() else {
             return;
         };
         let budget = self.resolved.budget;
         cachekit::runtime::handle().spawn(async move {
-            // A damaged entry that stays is a miss again next time.
+            // The guards count a failure; a damaged entry that stays is a miss again next time.
             let _ = shared
                 .store()
                 .delete_async(&[shared.key().to_owned()], budget)
@@ -507,12 +527,10 @@ impl Filling {
         let Self {
             core,
             leader,
-            shared,
-            resolved,
             keep,
             outcome,
             deliver,
-            written,
+            retracting,
             ..
         } = self;
         let function = &core.get().function;
@@ -533,14 +551,9 @@ impl Filling {
             deliver = Some(Delivered::Value(Arc::clone(&entry)));
             drop(function.keep(&leader, entry));
         }
-        if let Some(shared) = shared.filter(|_| written && !function.may_keep(&leader)) {
-            // An invalidation came while the result was being written: it must not outlive it.
-            cachekit::runtime::handle().spawn(async move {
-                let _ = shared
-                    .store()
-                    .delete_async(&[shared.key().to_owned()], resolved.budget)
-                    .await;
-            });
+        if retracting {
+            // Those who read it before it was removed have kept it, or are about to.
+            drop(function.invalidate(leader.key()));
         }
         match outcome {
             Outcome::Value(object) => {
@@ -563,6 +576,9 @@ impl Filling {
     pub(crate) fn abandon(self) {
         if let Some(shared) = self.shared.as_ref().filter(|_| self.fill.holds_lock()) {
             shared.unlock_behind(self.resolved.budget);
+        }
+        if self.must_retract() {
+            self.delete_behind();
         }
     }
 }

@@ -16,6 +16,7 @@ mod object;
 mod operations;
 mod options;
 mod plan;
+mod scratch;
 mod serializer;
 mod sync_call;
 mod testing;

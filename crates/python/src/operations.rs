@@ -63,7 +63,7 @@ impl Core {
     }
 
     /// Says that the shared layer was not told to forget, once until it is told something again.
-    fn note_told(&self, py: Python<'_>, store: &Store, told: Result<(), Unavailable>) {
+    pub(crate) fn note_told(&self, py: Python<'_>, store: &Store, told: Result<(), Unavailable>) {
         log::events(py, store.guards(), store.backend().name());
         match told {
             Ok(()) => self.warn_again(Once::Untold),

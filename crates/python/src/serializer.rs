@@ -3,7 +3,7 @@
 use cachekit_wire::envelope::{self, Compression};
 use pyo3::{exceptions::PyTypeError, intern, prelude::*, types::PyBytes};
 
-use crate::codec;
+use crate::{codec, scratch};
 
 fn serialization_error(py: Python<'_>, message: &str) -> PyErr {
     let made = py
@@ -49,13 +49,15 @@ pub(crate) fn deserialize_std<'py>(
     data: &[u8],
     integrity: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let mut opened = Vec::new();
-    let body = if integrity {
-        envelope::open(data, &mut opened)
-            .map_err(|error| serialization_error(py, &error.to_string()))?;
-        opened.as_slice()
-    } else {
-        data
+    let decode = |body: &[u8]| {
+        codec::decode_value(py, body).map_err(|error| serialization_error(py, &error.to_string()))
     };
-    codec::decode_value(py, body).map_err(|error| serialization_error(py, &error.to_string()))
+    if !integrity {
+        return decode(data);
+    }
+    scratch::with(|opened| {
+        envelope::open(data, opened)
+            .map_err(|error| serialization_error(py, &error.to_string()))?;
+        decode(opened)
+    })
 }

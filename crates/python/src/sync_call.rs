@@ -23,7 +23,7 @@ use crate::{
     codec::{self, Scope},
     core::{Core, caller, leading, leading_var, now},
     filling::{Filling, Next},
-    log,
+    log, scratch,
     value::{Delivered, hand_out},
 };
 
@@ -250,10 +250,11 @@ pub(crate) fn deliver(
     let value = match delivered {
         Delivered::Value(entry) => hand_out(py, &entry.value, core.options.copy)?,
         Delivered::Stored(bytes) => {
-            let opened =
-                payload::open(bytes, core.options.integrity, &mut Vec::new(), |body, _| {
+            let opened = scratch::with(|buffer| {
+                payload::open(bytes, core.options.integrity, buffer, |body, _| {
                     codec::decode_value(py, body).map_err(|error| error.to_string())
-                });
+                })
+            });
             match opened {
                 Ok(object) => object.unbind(),
                 Err(_) => return Ok(None), // The leader has said why.
