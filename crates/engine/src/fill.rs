@@ -250,7 +250,7 @@ impl Fill {
         if left.is_zero() {
             return At::Run;
         }
-        At::AwaitRelease(left.min(remaining + LEASE_SLACK))
+        At::AwaitRelease(left.min(remaining.saturating_add(LEASE_SLACK)))
     }
 
     /// Answers [`Step::AwaitRelease`]: the lock was released, or the wait is over.
@@ -384,6 +384,26 @@ mod tests {
             fill.step(tick(30_001)),
             Step::Write { unlock: false, .. }
         ));
+    }
+
+    #[test]
+    fn a_lock_without_end_is_waited_for_as_long_as_patience_lasts() {
+        let mut fill = Fill::new(policy());
+        fill.step(tick(0));
+        fill.on_read(ReadAnswer::Miss, tick(0));
+        fill.step(tick(0));
+        fill.on_lock(
+            LockAnswer::Held {
+                remaining: Duration::MAX,
+            },
+            tick(0),
+        );
+        assert_eq!(
+            fill.step(tick(0)),
+            Step::AwaitRelease {
+                at_most: 30_000 * MS
+            }
+        );
     }
 
     #[test]
