@@ -74,14 +74,21 @@ pub(super) fn renew<'a>(names: &'a Names, token: &'a str, lease: u64) -> Command
         .number(lease)
 }
 
-/// Reads the answers to [`take`]: None when the lock is ours.
+/// What every stored entry begins with. No holder's token does: they are hexadecimal.
+const ENTRY: &[u8] = b"CK";
+
+/// Reads the answers to [`take`]: None when there is nobody to wait for.
 ///
-/// A lock that already holds our token is ours: the first attempt's reply was lost.
+/// A lock that already holds our token is ours: the first attempt's reply was lost. Where an entry
+/// of that very name is stored, the key cannot be locked at all, and waiting would be for nothing:
+/// everybody goes on as if alone. Renewing and releasing then say that the lock is not held, and
+/// leave the entry as it is.
 pub(super) fn held(replies: &mut Replies, token: &str) -> Result<Option<Duration>> {
     let taken = replies.done()?;
     let holder = replies.value()?;
     let remaining = replies.remaining()?;
-    if taken || holder.is_some_and(|holder| holder == token.as_bytes()) {
+    if taken || holder.is_some_and(|holder| holder == token.as_bytes() || holder.starts_with(ENTRY))
+    {
         return Ok(None);
     }
     Ok(Some(match remaining {

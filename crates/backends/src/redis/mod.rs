@@ -238,7 +238,8 @@ impl Backend for RedisBackend {
     fn health(&self, timeout: Duration) -> Result<Health> {
         let batch = health::commands();
         let request = Request::new("health", &batch, timeout);
-        health::read(&request, self.0.topology().run(None, &request)?)
+        let replies = self.0.topology().run(None, &request)?;
+        Ok(self.0.with_pool(health::read(&request, replies)?))
     }
 
     fn lock(&self) -> Option<&dyn Locking> {
