@@ -23,7 +23,30 @@ use crate::waits::{Caller, FlightId, Node, Wait, Waits};
 
 const SHARDS: usize = 16;
 
-type Map<T> = HashMap<Box<[u8]>, Arc<Flight<T>>, foldhash::fast::RandomState>;
+type Map<T> = HashMap<Box<[u8]>, T, foldhash::fast::RandomState>;
+
+#[derive(Debug)]
+struct Shard<T> {
+    flights: Map<Arc<Flight<T>>>,
+    /// How many flights of a key are still in the air although their results do not count.
+    outdated: Map<u32>,
+}
+
+impl<T> Shard<T> {
+    fn outdate(&mut self, key: &[u8], flight: &Flight<T>) {
+        flight.outdated.store(true, Ordering::Relaxed);
+        *self.outdated.entry(key.into()).or_default() += 1;
+    }
+
+    fn forget_outdated(&mut self, key: &[u8]) {
+        if let Some(count) = self.outdated.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                self.outdated.remove(key);
+            }
+        }
+    }
+}
 
 /// The flights in progress, by L1 key.
 ///
@@ -31,7 +54,7 @@ type Map<T> = HashMap<Box<[u8]>, Arc<Flight<T>>, foldhash::fast::RandomState>;
 /// whoever holds it last, never under a lock of this module.
 #[derive(Debug)]
 pub struct Flights<T> {
-    shards: [Mutex<Map<T>>; SHARDS],
+    shards: [Mutex<Shard<T>>; SHARDS],
     hasher: foldhash::fast::RandomState,
     waits: Arc<Waits>,
 }
@@ -41,6 +64,10 @@ struct Flight<T> {
     node: Arc<Node>,
     generation: u64,
     doomed: AtomicBool,
+    /// Whether it is counted among those whose results do not count. Only under the shard's lock.
+    outdated: AtomicBool,
+    /// Whether it began while such a flight of its key was in the air.
+    behind: bool,
     state: Mutex<State<T>>,
 }
 
@@ -65,7 +92,12 @@ pub enum Join<T> {
 impl<T> Default for Flights<T> {
     fn default() -> Self {
         Self {
-            shards: std::array::from_fn(|_| Mutex::new(Map::default())),
+            shards: std::array::from_fn(|_| {
+                Mutex::new(Shard {
+                    flights: Map::default(),
+                    outdated: Map::default(),
+                })
+            }),
             hasher: foldhash::fast::RandomState::default(),
             waits: Waits::of_process(),
         }
@@ -78,7 +110,7 @@ impl<T> Flights<T> {
         Self::default()
     }
 
-    fn shard(&self, key: &[u8]) -> &Mutex<Map<T>> {
+    fn shard(&self, key: &[u8]) -> &Mutex<Shard<T>> {
         // The low bits pick the bucket inside the map, so the shard takes high ones.
         &self.shards[(self.hasher.hash_one(key) >> 57) as usize % SHARDS]
     }
@@ -88,13 +120,14 @@ impl<T> Flights<T> {
     /// `generation` is the scope's generation as the caller saw it before it looked for the value:
     /// a flight of an older generation is not joined but superseded.
     pub fn join(self: &Arc<Self>, key: &[u8], generation: u64, caller: Caller<'_>) -> Join<T> {
-        let mut map = self.shard(key).lock();
-        if let Some(flight) = map
-            .get(key)
-            .filter(|flight| flight.generation >= generation)
-        {
-            let flight = Arc::clone(flight);
-            drop(map);
+        let mut shard = self.shard(key).lock();
+        let found = shard.flights.get(key).map(Arc::clone);
+        let (joined, superseded) = match found {
+            Some(flight) if flight.generation >= generation => (Some(flight), None),
+            older => (None, older),
+        };
+        if let Some(flight) = joined {
+            drop(shard);
             return match self.waits.enter(caller, &flight.node) {
                 Some(wait) => Join::Wait(Waiter {
                     flight,
@@ -104,6 +137,9 @@ impl<T> Flights<T> {
                 None => Join::Alone,
             };
         }
+        if let Some(older) = &superseded {
+            shard.outdate(key, older);
+        }
         let flight = Arc::new(Flight {
             node: Arc::new(Node {
                 id: FlightId::next(),
@@ -112,11 +148,13 @@ impl<T> Flights<T> {
             }),
             generation,
             doomed: AtomicBool::new(false),
+            outdated: AtomicBool::new(false),
+            behind: shard.outdated.contains_key(key),
             state: Mutex::new(State::Flying(Vec::new(), 0)),
         });
-        let superseded = map.insert(key.into(), Arc::clone(&flight));
-        drop(map);
-        drop(superseded);
+        let in_map = shard.flights.insert(key.into(), Arc::clone(&flight));
+        drop(shard);
+        drop((in_map, superseded));
         Join::Lead(Leader {
             flights: Arc::clone(self),
             key: key.into(),
@@ -127,15 +165,22 @@ impl<T> Flights<T> {
     /// Keeps the flight for `key`, if there is one, out of the cache: its callers get its result,
     /// later callers start anew.
     pub fn doom(&self, key: &[u8]) {
-        let flight = self.shard(key).lock().remove(key);
-        if let Some(flight) = flight {
+        let mut shard = self.shard(key).lock();
+        let flight = shard.flights.remove(key);
+        if let Some(flight) = &flight {
             flight.doomed.store(true, Ordering::Release);
+            shard.outdate(key, flight);
         }
+        drop(shard);
+        drop(flight);
     }
 
     /// How many flights are in progress.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.lock().flights.len())
+            .sum()
     }
 
     /// Whether no flight is in progress.
@@ -181,6 +226,13 @@ impl<T> Leader<T> {
         self.flight().doomed.load(Ordering::Acquire)
     }
 
+    /// Whether the flight began while another one of its key was in the air whose result does not
+    /// count: that one may write it to the shared layer at any moment until it ends, so a value
+    /// found there is not to be trusted.
+    pub fn is_behind_outdated(&self) -> bool {
+        self.flight().behind
+    }
+
     /// Ends the flight and hands `result` to every waiter.
     pub fn land(mut self, result: T) {
         self.finish(Some(Arc::new(result)));
@@ -191,12 +243,16 @@ impl<T> Leader<T> {
             return;
         };
         {
-            let mut map = self.flights.shard(&self.key).lock();
-            if map
+            let mut shard = self.flights.shard(&self.key).lock();
+            if shard
+                .flights
                 .get(&self.key)
                 .is_some_and(|current| Arc::ptr_eq(current, &flight))
             {
-                map.remove(&self.key);
+                shard.flights.remove(&self.key);
+            }
+            if flight.outdated.load(Ordering::Relaxed) {
+                shard.forget_outdated(&self.key);
             }
         }
         flight.node.landed.store(true, Ordering::Release);

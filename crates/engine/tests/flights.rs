@@ -252,6 +252,29 @@ fn a_newer_generation_supersedes_a_flight() {
 }
 
 #[test]
+fn who_begins_beside_an_outdated_flight_knows_it() {
+    let flights = Arc::new(Flights::<u8>::new());
+    let begin = |generation| lead(flights.join(b"k", generation, task_on(other_thread(), &[])));
+    let first = begin(0);
+    assert!(!first.is_behind_outdated());
+    flights.doom(b"k");
+    let second = begin(0);
+    assert!(second.is_behind_outdated());
+    let third = begin(1); // The second is superseded.
+    assert!(third.is_behind_outdated());
+    first.land(1);
+    third.land(3);
+    let fourth = begin(1);
+    assert!(
+        fourth.is_behind_outdated(),
+        "the second is in the air still"
+    );
+    drop(second);
+    drop(fourth);
+    assert!(!begin(1).is_behind_outdated());
+}
+
+#[test]
 fn a_dropped_waiter_is_not_woken() {
     struct Count(AtomicUsize);
     impl Wake for Count {
