@@ -218,8 +218,8 @@ impl Guards {
         operation: impl FnOnce(Duration) -> Result<R, BackendError>,
     ) -> Result<R, Unavailable> {
         let permit = self.admit()?;
-        let _pass = self.enter_blocking(timeout)?;
-        let limit = self.limit(lane, timeout);
+        let (_pass, left) = self.enter_blocking(timeout)?;
+        let limit = self.limit(lane, left);
         let started = self.clock.now();
         let result = operation(limit);
         let elapsed = self.clock.now().since(started);
@@ -234,44 +234,61 @@ impl Guards {
         operation: impl FnOnce(Duration) -> F,
     ) -> Result<R, Unavailable> {
         let permit = self.admit()?;
-        let _pass = self.enter(timeout).await?;
-        let limit = self.limit(lane, timeout);
+        let (_pass, left) = self.enter(timeout).await?;
+        let limit = self.limit(lane, left);
         let started = self.clock.now();
         let result = operation(limit).await;
         let elapsed = self.clock.now().since(started);
         self.settle(permit, lane, limit, elapsed, result)
     }
 
-    fn enter_blocking(
-        &self,
-        timeout: Duration,
-    ) -> Result<Option<Pass<&Backpressure>>, Unavailable> {
+    /// A place among those who may ask, and what the wait for it has left of `timeout`.
+    fn enter_blocking(&self, timeout: Duration) -> Result<Entered<'_>, Unavailable> {
         let Some(backpressure) = &self.backpressure else {
-            return Ok(None);
+            return Ok((None, timeout));
         };
         if let Some(pass) = backpressure.try_enter() {
-            return Ok(Some(pass));
+            return Ok((Some(pass), timeout));
         }
+        let arrived = self.clock.now();
         let at_most = self.queue_wait.min(timeout);
         match block_on(backpressure.enter(), at_most, at_most, || true) {
-            Ok(Ok(pass)) => Ok(Some(pass)),
+            Ok(Ok(pass)) => self.entered(pass, arrived, timeout),
             Ok(Err(_)) | Err(_) => Err(Unavailable::Busy),
         }
     }
 
-    async fn enter(&self, timeout: Duration) -> Result<Option<Pass<&Backpressure>>, Unavailable> {
+    async fn enter(&self, timeout: Duration) -> Result<Entered<'_>, Unavailable> {
         let Some(backpressure) = &self.backpressure else {
-            return Ok(None);
+            return Ok((None, timeout));
         };
         if let Some(pass) = backpressure.try_enter() {
-            return Ok(Some(pass));
+            return Ok((Some(pass), timeout));
         }
+        let arrived = self.clock.now();
         match tokio::time::timeout(self.queue_wait.min(timeout), backpressure.enter()).await {
-            Ok(Ok(pass)) => Ok(Some(pass)),
+            Ok(Ok(pass)) => self.entered(pass, arrived, timeout),
             Ok(Err(_)) | Err(_) => Err(Unavailable::Busy),
         }
     }
+
+    /// The end of a wait. Who has no time left does not ask.
+    fn entered<'a>(
+        &self,
+        pass: Pass<&'a Backpressure>,
+        arrived: Tick,
+        timeout: Duration,
+    ) -> Result<Entered<'a>, Unavailable> {
+        let left = timeout.saturating_sub(self.clock.now().since(arrived));
+        if left.is_zero() {
+            return Err(Unavailable::Busy);
+        }
+        Ok((Some(pass), left))
+    }
 }
+
+/// A pass, where there are any, and the time that is left.
+type Entered<'a> = (Option<Pass<&'a Backpressure>>, Duration);
 
 fn failure_kind(kind: ErrorKind) -> FailureKind {
     match kind {
@@ -280,5 +297,70 @@ fn failure_kind(kind: ErrorKind) -> FailureKind {
         ErrorKind::Authentication => FailureKind::Authentication,
         ErrorKind::Permanent => FailureKind::Permanent,
         _ => FailureKind::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    const BUDGET: Duration = Duration::from_secs(10);
+    const HELD: Duration = Duration::from_millis(60);
+
+    fn one_at_a_time() -> Arc<Guards> {
+        let config = GuardConfig {
+            backpressure: Some(BackpressureConfig {
+                max_concurrent: 1,
+                queue_size: 1,
+                timeout: BUDGET,
+            }),
+            ..GuardConfig::default()
+        };
+        Arc::new(Guards::new(config, Arc::new(SystemClock)))
+    }
+
+    /// The limit of an operation that waited in the queue while another one took [`HELD`].
+    fn limit_behind_another(wait: impl FnOnce(&Guards) -> Duration) -> Duration {
+        let guards = one_at_a_time();
+        let (inside, entered) = mpsc::channel();
+        let other = Arc::clone(&guards);
+        let holder = thread::spawn(move || {
+            other.run(Lane::Read, BUDGET, |_| {
+                inside.send(()).expect("somebody listens");
+                while other.backpressure().expect("it is on").snapshot().waiting == 0 {
+                    thread::yield_now();
+                }
+                thread::sleep(HELD);
+                Ok(())
+            })
+        });
+        entered.recv().expect("it is inside");
+        let limit = wait(&guards);
+        holder.join().expect("no panic").expect("it is admitted");
+        limit
+    }
+
+    #[test]
+    fn the_wait_in_the_queue_is_on_the_budget() {
+        let limit = limit_behind_another(|guards| {
+            guards.run(Lane::Read, BUDGET, Ok).expect("it is admitted")
+        });
+        assert!(limit <= BUDGET - HELD, "{limit:?}");
+    }
+
+    #[test]
+    fn the_wait_of_a_task_is_on_the_budget() {
+        let limit = limit_behind_another(|guards| {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .expect("a poller")
+                .block_on(guards.run_async(Lane::Read, BUDGET, async |limit| Ok(limit)))
+                .expect("it is admitted")
+        });
+        assert!(limit <= BUDGET - HELD, "{limit:?}");
     }
 }

@@ -168,18 +168,28 @@ impl Store {
     }
 
     /// Does `blocking` on a thread of the runtime's own, for backends without futures.
+    ///
+    /// A call that does not end within `limit` is left to its thread: nothing can stop it, but its
+    /// caller goes on.
     async fn offload<R: Send + 'static>(
         &self,
         operation: &'static str,
+        limit: Duration,
         blocking: impl FnOnce(&dyn Backend) -> Result<R, BackendError> + Send + 'static,
     ) -> Result<R, BackendError> {
         let backend = Arc::clone(&self.backend);
-        match tokio::task::spawn_blocking(move || blocking(&*backend)).await {
-            Ok(result) => result,
-            Err(error) => Err(BackendError::new(
+        let call = tokio::task::spawn_blocking(move || blocking(&*backend));
+        match tokio::time::timeout(limit, call).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(error)) => Err(BackendError::new(
                 ErrorKind::Unknown,
                 operation,
                 format!("the backend's call did not end normally: {error}"),
+            )),
+            Err(_) => Err(BackendError::new(
+                ErrorKind::Timeout,
+                operation,
+                format!("the backend did not answer within {limit:?}"),
             )),
         }
     }
@@ -203,7 +213,7 @@ impl Store {
                 Some(aio) => aio.get(key, want_ttl, limit).await,
                 None => {
                     let key = key.to_owned();
-                    self.offload("get", move |b| b.get(&key, want_ttl, limit))
+                    self.offload("get", limit, move |b| b.get(&key, want_ttl, limit))
                         .await
                 }
             })
@@ -226,8 +236,10 @@ impl Store {
                 Some(aio) => aio.get_with(key, beside, want_ttl, limit).await,
                 None => {
                     let (key, beside) = (key.to_owned(), beside.to_owned());
-                    self.offload("get", move |b| b.get_with(&key, &beside, want_ttl, limit))
-                        .await
+                    self.offload("get", limit, move |b| {
+                        b.get_with(&key, &beside, want_ttl, limit)
+                    })
+                    .await
                 }
             })
             .await
@@ -248,7 +260,7 @@ impl Store {
                 Some(aio) => aio.add(key, &value, limit).await,
                 None => {
                     let (key, value) = (key.to_owned(), value.clone());
-                    self.offload("add", move |b| b.add(&key, &value, limit))
+                    self.offload("add", limit, move |b| b.add(&key, &value, limit))
                         .await
                 }
             })
@@ -278,7 +290,7 @@ impl Store {
                     (None, token) => {
                         let (key, token) = (key.to_owned(), token.map(str::to_owned));
                         let value = value.clone();
-                        self.offload("set", move |b| match (token, b.lock()) {
+                        self.offload("set", limit, move |b| match (token, b.lock()) {
                             (Some(token), Some(lock)) => {
                                 lock.set_and_unlock(&key, &value, ttl, &token, limit)
                             }
@@ -308,7 +320,7 @@ impl Store {
                 }
                 None => {
                     let keys = keys.to_vec();
-                    self.offload("delete", move |b| {
+                    self.offload("delete", limit, move |b| {
                         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
                         b.delete_many(&keys, limit)
                     })
@@ -333,7 +345,7 @@ impl Store {
                 Some(aio) => aio.expire(key, ttl, limit).await,
                 None => {
                     let key = key.to_owned();
-                    self.offload("expire", move |b| b.expire(&key, ttl, limit))
+                    self.offload("expire", limit, move |b| b.expire(&key, ttl, limit))
                         .await
                 }
             })
@@ -356,7 +368,7 @@ impl Store {
                 Some(aio) => aio.try_lock(key, token, lease, limit).await,
                 None => {
                     let (key, token) = (key.to_owned(), token.to_owned());
-                    self.offload("lock", move |b| {
+                    self.offload("lock", limit, move |b| {
                         no_lock(b)?.try_lock(&key, &token, lease, limit)
                     })
                     .await
@@ -380,8 +392,10 @@ impl Store {
                 Some(aio) => aio.unlock(key, token, limit).await,
                 None => {
                     let (key, token) = (key.to_owned(), token.to_owned());
-                    self.offload("unlock", move |b| no_lock(b)?.unlock(&key, &token, limit))
-                        .await
+                    self.offload("unlock", limit, move |b| {
+                        no_lock(b)?.unlock(&key, &token, limit)
+                    })
+                    .await
                 }
             })
             .await
@@ -403,7 +417,7 @@ impl Store {
             Some(aio) => aio.renew(key, token, lease, timeout).await,
             None => {
                 let (key, token) = (key.to_owned(), token.to_owned());
-                self.offload("renew", move |b| {
+                self.offload("renew", timeout, move |b| {
                     no_lock(b)?.renew(&key, &token, lease, timeout)
                 })
                 .await

@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use cachekit::{
@@ -251,4 +251,29 @@ fn a_backend_that_panics_is_one_that_failed() {
         .expect_err("it panics");
         assert_eq!(error.kind(), ErrorKind::Unavailable);
     });
+}
+
+#[test]
+fn a_task_does_not_wait_for_a_backend_that_hangs() {
+    let memory = Arc::new(Memory::default());
+    let budget = Duration::from_millis(100);
+    let cache = built(
+        Cache::builder()
+            .backend(memory.clone())
+            .namespace("test")
+            .timeout(budget)
+            .breaker(None)
+            .adaptive_timeout(None),
+    );
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    memory.before("get", "test:k", move || {
+        held.recv().expect_err("nothing is sent");
+    });
+    let started = Instant::now();
+    let got = run(cache.get_or_compute("k", || async { Ok::<_, Broken>(7u32) }));
+    let took = started.elapsed();
+    assert_eq!(got, Ok(7));
+    assert!(took >= budget, "{took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    drop(release);
 }
