@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     sync::{Arc, Barrier},
+    task::{Context, Waker},
     thread,
     time::{Duration, Instant},
 };
@@ -203,6 +204,26 @@ fn a_caller_that_is_cancelled_while_it_asks_leaves_no_lock() {
     );
     let got = cache.get_or_compute_blocking("k0", || Ok::<_, Broken>(1));
     assert_eq!(got, Ok(1));
+}
+
+#[test]
+fn a_caller_that_is_dropped_with_the_lock_unseen_leaves_no_lock() {
+    let server = RedisServer::start();
+    let cache = built(process(&server));
+    let mut pending =
+        Box::pin(cache.get_or_compute("k", || std::future::pending::<Result<u8, Broken>>()));
+    let mut context = Context::from_waker(Waker::noop());
+    let mut poll = || assert!(pending.as_mut().poll(&mut context).is_pending());
+    poll(); // It reads.
+    eventually("it has read", || keys(&server, "ck:gen:*") == 1);
+    thread::sleep(50 * MS); // The reply is on its way.
+    poll(); // It locks.
+    eventually("the lock is taken", || keys(&server, "*:lock") == 1);
+    thread::sleep(50 * MS);
+    drop(pending);
+    let start = Instant::now();
+    eventually("the lock is released", || keys(&server, "*:lock") == 0);
+    assert!(start.elapsed() < Duration::from_secs(2));
 }
 
 #[test]

@@ -294,6 +294,7 @@ fn recursion_runs_by_itself() {
 #[test]
 fn a_blocking_call_beside_a_task_of_its_own_thread_runs_by_itself() {
     let cache = local();
+    let start = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -313,6 +314,10 @@ fn a_blocking_call_beside_a_task_of_its_own_thread_runs_by_itself() {
         futures_util::future::join(leading, beside).await
     });
     assert_eq!(got, (Ok(1), Ok(2)));
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "not out of patience"
+    );
 }
 
 /// Two functions that call each other, begun at both ends at once.
