@@ -228,6 +228,9 @@ impl Filling {
 
     /// Decodes what the shared layer held; false when it is not a value for this caller.
     fn absorb(&mut self, found: &Found, at: Tick) -> bool {
+        if self.leader.as_ref().is_some_and(Leader::is_behind_outdated) {
+            return false; // It may be what an invalidated flight is writing just now.
+        }
         let (current, decode) = (self.generation, self.decode);
         let integrity = self.core.settings.payload.integrity;
         let opened = payload::open(&found.value, integrity, &mut Vec::new(), |body, x| {
