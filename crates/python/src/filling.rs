@@ -231,6 +231,9 @@ impl Filling {
 
     /// Decodes what the shared layer held; false when it is not a value for this function.
     fn absorb(&mut self, py: Python<'_>, found: Found, at: Tick) -> bool {
+        if self.leader.is_behind_outdated() {
+            return false; // It may be what an invalidated flight is writing just now.
+        }
         let core = self.core.clone_ref(py);
         let core = core.get();
         let current = self.generation;
