@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cachekit_backends::process::generation;
 use tokio::{
     task::AbortHandle,
     time::{MissedTickBehavior, interval},
@@ -16,6 +17,8 @@ use crate::{runtime, store::Store};
 #[derive(Debug)]
 pub struct Lease {
     renewal: AbortHandle,
+    /// The process that holds the lock.
+    process: u32,
 }
 
 impl Lease {
@@ -36,13 +39,17 @@ impl Lease {
         });
         Self {
             renewal: renewal.abort_handle(),
+            process: generation(),
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.renewal.abort();
+        // A forked child has only a picture of the runtime that renews, and the lock is the parent's.
+        if self.process == generation() {
+            self.renewal.abort();
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use cachekit_backends::{Found, LockReply};
+use cachekit_backends::{Found, LockReply, process::generation};
 use cachekit_wire::generation::Generation;
 
 use crate::{
@@ -27,6 +27,8 @@ struct Inner {
     generation_key: Arc<str>,
     /// The lock holder's secret, made when a lock is first asked for.
     token: OnceLock<String>,
+    /// The process that asks for the lock.
+    process: u32,
 }
 
 /// What to ask of the shared layer. Each waits at most its timeout.
@@ -115,6 +117,7 @@ impl Shared {
             key,
             generation_key,
             token: OnceLock::new(),
+            process: generation(),
         }))
     }
 
@@ -309,8 +312,12 @@ impl Shared {
         Ok(Generation::from_bytes(&item))
     }
 
-    /// Releases the lock without waiting for it: for callers that were cancelled.
+    /// Releases the lock without waiting for it: for callers that were cancelled. A forked child
+    /// leaves its parent's lock alone.
     pub fn unlock_behind(&self, timeout: Duration) {
+        if self.0.process != generation() {
+            return;
+        }
         let this = self.clone();
         runtime::handle().spawn(async move {
             // The lease ends by itself when this does not get through.

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use cachekit::shared::{Locked, Reply, Request, Shared};
+use cachekit_backends::process::generation;
 use cachekit_engine::{fill::Fill, flight::Join, time::Clock};
 use futures_util::future::AbortHandle;
 use parking_lot::Mutex;
@@ -47,6 +48,8 @@ pub(crate) struct AsyncCall {
     asked: Option<Arc<Mutex<Asked>>>,
     /// Ends the wait that is under way.
     waiting: Option<AbortHandle>,
+    /// The process in which it began.
+    process: u32,
 }
 
 /// What a flight that is waited for brought, once it has: `None` inside if it was abandoned.
@@ -91,6 +94,7 @@ impl AsyncCall {
             landed: Landed::default(),
             asked: None,
             waiting: None,
+            process: generation(),
         }
     }
 
@@ -265,6 +269,11 @@ impl AsyncCall {
 
     /// Gives the call up: whoever waits leads. Does nothing after `finish`.
     fn close(&mut self) {
+        if self.process != generation() {
+            // Left over in a forked child: what is under way is the parent's, and so is its runtime.
+            std::mem::forget((self.waiting.take(), self.asked.take(), self.filling.take()));
+            return;
+        }
         if let Some(waiting) = self.waiting.take() {
             waiting.abort();
         }

@@ -11,7 +11,7 @@ use cachekit::{
     payload::{self, Unusable},
     shared::{Got, Locked, Reply, Request, Shared},
 };
-use cachekit_backends::{Found, Remaining};
+use cachekit_backends::{Found, Remaining, process::generation};
 use cachekit_engine::{
     fill::{Fill, LockAnswer, ReadAnswer, RunAnswer, Step},
     flight::Leader,
@@ -81,6 +81,8 @@ pub(crate) struct Filling {
     /// What asked this thread to stop while a result was being readied: KeyboardInterrupt and its like.
     interrupted: Option<PyErr>,
     deliver: Option<Delivered>,
+    /// The process in which it is led; a child may have been forked inside.
+    process: u32,
 }
 
 impl Filling {
@@ -110,6 +112,7 @@ impl Filling {
             outcome: Outcome::None,
             interrupted: None,
             deliver: None,
+            process: generation(),
         }
     }
 
@@ -231,9 +234,6 @@ impl Filling {
 
     /// Decodes what the shared layer held; false when it is not a value for this function.
     fn absorb(&mut self, py: Python<'_>, found: Found, at: Tick) -> bool {
-        if self.leader.is_behind_outdated() {
-            return false; // It may be what an invalidated flight is writing just now.
-        }
         let core = self.core.clone_ref(py);
         let core = core.get();
         let current = self.generation;
@@ -534,9 +534,18 @@ impl Filling {
             outcome,
             deliver,
             retracting,
+            process,
             ..
         } = self;
         let function = &core.get().function;
+        let land = |leader: Leader<Delivered>, delivered: Option<Delivered>| {
+            if process != generation() {
+                // This process was forked inside: who waits does so in the parent.
+                std::mem::forget(leader);
+            } else if let Some(delivered) = delivered {
+                leader.land(delivered);
+            }
+        };
         let mut deliver = deliver;
         if let Some(Keep {
             held,
@@ -560,14 +569,13 @@ impl Filling {
         }
         match outcome {
             Outcome::Value(object) => {
-                leader.land(deliver.unwrap_or(Delivered::Unshareable));
+                land(leader, Some(deliver.unwrap_or(Delivered::Unshareable)));
                 Ok(object)
             }
             Outcome::Raised(error) => {
-                match deliver {
-                    Some(raised @ Delivered::Raised(_)) => leader.land(raised),
-                    _ => drop(leader), // It concerns this caller alone: another one leads.
-                }
+                // What concerns this caller alone is not delivered: another one leads.
+                let shared = deliver.filter(|delivered| matches!(delivered, Delivered::Raised(_)));
+                land(leader, shared);
                 Err(error)
             }
             // A refresh that another process is at.
@@ -577,6 +585,10 @@ impl Filling {
 
     /// Gives the flight up: another caller leads. A lock that is held is released behind.
     pub(crate) fn abandon(self) {
+        if self.process != generation() {
+            std::mem::forget(self); // The parent leads it still.
+            return;
+        }
         if let Some(shared) = self.shared.as_ref().filter(|_| self.fill.holds_lock()) {
             shared.unlock_behind(self.resolved.budget);
         }
