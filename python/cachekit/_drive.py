@@ -53,7 +53,10 @@ async def _run(call: AsyncCall) -> None:
     else:
         call.ran(result)
     finally:
-        token.var.reset(token)
+        try:
+            token.var.reset(token)
+        except ValueError:
+            pass  # collected, and so closed from outside its task: the task's context is gone with it
 
 
 async def refresh(call: AsyncCall | None) -> None:
