@@ -42,6 +42,7 @@ def run_fork(server: RedisServer, namespace: str, folder: Path, scenario: str) -
         "fork_during_a_flight_with_redis",
         "fork_during_an_async_flight",
         "fork_inside_a_cached_function",
+        "fork_and_drop_the_tasks",
         "fork_under_load",
     ],
 )
@@ -71,6 +72,7 @@ def leave(server: RedisServer, namespace: str, scenario: str) -> str:
         "pending_tasks",
         "loop_in_a_thread",
         "loop_left_alone",
+        "coroutines_left_alone",
         "threads_wait",
         "threads_that_are_waited_for",
         "busy_threads",

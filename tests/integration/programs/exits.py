@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextvars
+import gc
 import os
 import signal
 import sys
@@ -145,6 +147,24 @@ def loop_left_alone() -> None:
     loop = asyncio.new_event_loop()
     loop.run_until_complete(aanswer(1))
     keep.append(loop)
+
+
+def coroutines_left_alone() -> None:
+    """They are collected while some lead and some wait, outside of the contexts that they ran in."""
+
+    @cache(backend=None, namespace=namespace)
+    async def waits(x: int) -> int:
+        runs.append(x)
+        await asyncio.get_running_loop().create_future()
+        return x
+
+    async def main() -> None:
+        for coroutine in [waits(1) for _ in range(20)]:
+            contextvars.copy_context().run(coroutine.send, None)
+
+    asyncio.run(main())
+    gc.collect()
+    assert runs[0] == 1
 
 
 def threads_wait() -> None:

@@ -102,6 +102,25 @@ async def alocal_gated(x: int) -> int:
     return x
 
 
+@cache(backend=backend, namespace=namespace, timeout=False)
+async def agated(x: int) -> int:
+    note_run("agated")
+    inside.set()
+    while not gate.is_set():  # noqa: ASYNC110 -- no thread, which a child would not have
+        await asyncio.sleep(0.001)
+    return x
+
+
+@cache(backend=None, namespace=f"{namespace}-refreshed", ttl=60)
+def refreshed(x: int) -> int:
+    """Its refresh ends when the gate is opened."""
+    note_run("refreshed")
+    if len(runs("refreshed")) > 1:
+        inside.set()
+        gate.wait()
+    return x
+
+
 def store_texts() -> None:
     """Puts every text into Redis, through the blocking pool and through the I/O thread."""
     for x in range(TEXTS):

@@ -21,6 +21,9 @@ from typing import Any
 
 import forked
 
+from tests.integration.support import until, wait_until
+from tests.support.resp import RespClient
+
 CHILD_LIMIT = 15
 
 
@@ -282,6 +285,58 @@ def fork_inside_a_cached_function() -> None:
     if children == [0]:
         os._exit(0)
     wait(*children)
+
+
+def fork_and_drop_the_tasks() -> None:
+    """The child throws its picture of the parent's tasks away; their lock is still the parent's."""
+    host, _, port = os.environ["TEST_REDIS_URL"].removeprefix("redis://").removesuffix("/0").partition(":")
+
+    def locks() -> Any:
+        with RespClient((host, int(port))) as client:
+            return client.call("KEYS", f"*{forked.namespace}*:lock")
+
+    async def main() -> None:
+        tasks = [asyncio.ensure_future(forked.agated(1)) for _ in range(20)]
+        await until("one of them runs", forked.inside.is_set)
+        held = locks()
+        assert len(held) == 1
+
+        def child() -> None:
+            for task in tasks:
+                coroutine = task.get_coro()
+                assert coroutine is not None
+                coroutine.close()
+            forked.serve(1)
+            assert locks() == held
+
+        wait(fork(child))
+        assert locks() == held
+        forked.gate.set()
+        assert await asyncio.gather(*tasks) == [1] * 20
+
+    forked.store_texts()
+    asyncio.run(main())
+    assert forked.runs("agated") == [os.getpid()]
+
+
+def fork_during_a_refresh() -> None:
+    """The child starts one of its own, as nobody there does the parent's."""
+    from cachekit import _native
+
+    assert forked.refreshed(1) == 1
+    _native._testing.advance_clock(45.0)
+    assert forked.refreshed(1) == 1
+    assert forked.inside.wait(5)
+    assert forked.refreshed(1) == 1
+    assert forked.runs("refreshed") == [os.getpid()] * 2
+
+    def child() -> None:
+        forked.gate.set()
+        assert forked.refreshed(1) == 1
+        wait_until("the child refreshes", lambda: forked.runs("refreshed").count(os.getpid()) == 1, 5)
+
+    wait(fork(child))
+    forked.gate.set()
 
 
 def fork_under_load() -> None:
