@@ -195,7 +195,8 @@ impl Core {
     pub(crate) fn warn_if_local(&self, py: Python<'_>, resolved: &Resolved, scope: Scope) {
         if scope == Scope::Local && resolved.store.is_some() {
             self.warn_once(py, Once::LocalKey, || {
-                "cached in this process only, because an argument is told apart by its identity;                  give its class a __cache_key__() method, or pass key="
+                "cached in this process only, because an argument is told apart by its identity; \
+                 give its class a __cache_key__() method, or pass key="
                     .to_owned()
             });
         }
