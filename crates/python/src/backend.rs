@@ -7,12 +7,18 @@ use std::{sync::Arc, time::Duration};
 
 use cachekit::store::{GuardConfig, Store};
 use cachekit_backends::Backend;
+use cachekit_engine::breaker::BreakerConfig;
 use cachekit_wire::keys::tenant_key;
 use pyo3::{intern, prelude::*};
 
 pub(crate) use self::native::NativeBackend;
 use self::python::PythonBackend;
-use crate::{core::BUDGET, namespace::Namespace, options::Settings};
+use crate::{
+    core::BUDGET,
+    log::log,
+    namespace::{Guarding, Identity, Namespace},
+    options::Settings,
+};
 
 /// The backend that was found for a function.
 #[derive(Clone)]
@@ -62,23 +68,56 @@ pub(crate) fn resolve(
     if found.is_none() {
         return Ok(Resolved::local(settings));
     }
-    if let Some(ours) = found.getattr_opt(intern!(found.py(), "_native"))?
+    let py = found.py();
+    if let Some(ours) = found.getattr_opt(intern!(py, "_native"))?
         && let Ok(ours) = ours.cast::<NativeBackend>()
     {
         let ours = ours.get();
+        let backend = Arc::clone(&ours.backend);
+        let guarding = namespace.store(Identity::of(&backend), backend, guards);
         return Ok(Resolved {
-            store: Some(namespace.store(Arc::clone(&ours.backend), guards)),
+            store: Some(guarded(py, guarding, guards)),
             budget: ours.timeout,
             settings,
             tenant: ours.tenant.clone(),
         });
     }
     let backend: Arc<dyn Backend> = Arc::new(PythonBackend::adopt(found)?);
-    let store = Some(namespace.store(backend, guards));
+    let guarding = namespace.store(Identity::of_object(found), backend, guards);
     Ok(Resolved {
-        store,
+        store: Some(guarded(py, guarding, guards)),
         budget: BUDGET,
         settings,
         tenant: None,
     })
+}
+
+/// The guarded backend; says so where its breaker is another than `asked` for.
+fn guarded(py: Python<'_>, guarding: Guarding, asked: &GuardConfig) -> Store {
+    if let Some(in_force) = guarding.other_breaker {
+        let message = format!(
+            "functions of one namespace share a circuit breaker per backend: the first one's ({}) is \
+             in force, and another's ({}) is not; give them the same circuit_breaker=, or different \
+             namespaces",
+            breaker(in_force),
+            breaker(asked.breaker),
+        );
+        log(py, "warning", "backend", &message);
+    }
+    guarding.store
+}
+
+fn breaker(config: Option<BreakerConfig>) -> String {
+    config.map_or_else(
+        || "off".to_owned(),
+        |config| {
+            format!(
+                "failure_threshold={}, success_threshold={}, recovery_timeout={}, half_open_requests={}",
+                config.failure_threshold,
+                config.success_threshold,
+                config.recovery_timeout.as_secs_f64(),
+                config.half_open_requests,
+            )
+        },
+    )
 }

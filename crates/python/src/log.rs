@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cachekit::store::{Event, Guards};
-use pyo3::{intern, prelude::*};
+use pyo3::{exceptions::PyKeyboardInterrupt, intern, prelude::*};
 
 /// Logs `message` at `level` ("warning", "info", …) on the logger `cachekit.{area}`.
 ///
@@ -16,8 +16,22 @@ pub(crate) fn log(py: Python<'_>, level: &str, area: &str, message: &str) {
             .call_method1(level, ("%s", message))
     })();
     if let Err(error) = logged {
-        error.write_unraisable(py, None);
+        report(py, error);
     }
+}
+
+/// Reports an exception that must not be raised here. Ctrl-C is not lost: the main thread raises it
+/// at its next Python instruction.
+pub(crate) fn report(py: Python<'_>, error: PyErr) {
+    if error.is_instance_of::<PyKeyboardInterrupt>(py) {
+        let interrupted = py
+            .import(intern!(py, "_thread"))
+            .and_then(|thread| thread.call_method0(intern!(py, "interrupt_main")));
+        if interrupted.is_ok() {
+            return;
+        }
+    }
+    error.write_unraisable(py, None);
 }
 
 /// Logs what the guards have seen since the last time.

@@ -2,13 +2,17 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Weak},
 };
 
 use cachekit::store::{GuardConfig, Guards, Store};
 use cachekit_backends::Backend;
-use cachekit_engine::l1::{Ceiling, L1};
+use cachekit_engine::{
+    breaker::BreakerConfig,
+    l1::{Ceiling, L1},
+};
 use parking_lot::Mutex;
+use pyo3::prelude::*;
 
 use crate::{clock::ProcessClock, codec::Held};
 
@@ -19,8 +23,39 @@ pub(crate) struct Namespace {
     guards: Mutex<Vec<Guarded>>,
 }
 
-/// A backend and what stands before it in one namespace.
-type Guarded = (Arc<dyn Backend>, Arc<Guards>);
+/// A backend and what stands before it in one namespace, for as long as a function uses them.
+struct Guarded {
+    identity: Identity,
+    backend: Weak<dyn Backend>,
+    guards: Weak<Guards>,
+    breaker: Option<BreakerConfig>,
+    /// Whether somebody was told that another breaker is in force than theirs.
+    told: bool,
+}
+
+/// What makes two backends one: the address of the engine's backend, or of the Python object that
+/// is adapted. It belongs to nothing else for as long as the backend is alive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity(usize);
+
+impl Identity {
+    /// Of one of the engine's own backends.
+    pub(crate) fn of(backend: &Arc<dyn Backend>) -> Self {
+        Self(Arc::as_ptr(backend).addr())
+    }
+
+    /// Of a Python object that the backend keeps alive.
+    pub(crate) fn of_object(object: &Bound<'_, PyAny>) -> Self {
+        Self(object.as_ptr().addr())
+    }
+}
+
+/// A backend behind the guards of its namespace.
+pub(crate) struct Guarding {
+    pub(crate) store: Store,
+    /// The breaker in force, where it is another than the one asked for and nobody was told yet.
+    pub(crate) other_breaker: Option<Option<BreakerConfig>>,
+}
 
 static NAMESPACES: LazyLock<Mutex<HashMap<String, Arc<Namespace>>>> = LazyLock::new(Mutex::default);
 static CEILING: LazyLock<Arc<Ceiling>> = LazyLock::new(|| Arc::new(Ceiling::new(u64::MAX)));
@@ -44,25 +79,62 @@ pub(crate) fn get(name: &str, l1_bytes: u64) -> Arc<Namespace> {
     namespace
 }
 
+/// How many backends the namespace of that name keeps guards of.
+pub(crate) fn guarded(name: &str) -> usize {
+    let namespace = NAMESPACES.lock().get(name).map(Arc::clone);
+    namespace.map_or(0, |namespace| namespace.guards.lock().len())
+}
+
 /// Limits the L1s of this process together.
 pub(crate) fn set_ceiling(bytes: u64) {
     CEILING.set_limit(bytes);
 }
 
 impl Namespace {
-    /// `backend` behind this namespace's guards for it. The first function's `config` holds.
-    pub(crate) fn store(&self, backend: Arc<dyn Backend>, config: &GuardConfig) -> Store {
+    /// `backend` behind this namespace's guards for it. The first function's `config` holds for as
+    /// long as any function uses the backend in this namespace.
+    pub(crate) fn store(
+        &self,
+        identity: Identity,
+        backend: Arc<dyn Backend>,
+        config: &GuardConfig,
+    ) -> Guarding {
         let mut all = self.guards.lock();
-        let known = all.iter().find(|(known, _)| Arc::ptr_eq(known, &backend));
-        let guards = match known {
-            Some((_, guards)) => Arc::clone(guards),
-            None => {
-                let guards = Arc::new(Guards::new(config.clone(), Arc::new(ProcessClock)));
-                all.push((Arc::clone(&backend), Arc::clone(&guards)));
-                guards
-            }
-        };
-        Store::new(backend, guards)
+        // No reference is dropped under the lock, since the last one of a backend runs foreign code:
+        // what is left of the forgotten is memory alone.
+        all.retain(|known| known.backend.strong_count() > 0 && known.guards.strong_count() > 0);
+        let known = all
+            .iter_mut()
+            .find(|known| known.identity == identity)
+            .and_then(|known| {
+                // The guards first: where the backend is gone, they go here, and are memory alone.
+                let guards = known.guards.upgrade()?;
+                Some((known.backend.upgrade()?, guards, known))
+            });
+        if let Some((theirs, guards, known)) = known {
+            let differs = known.breaker != config.breaker && !known.told;
+            known.told |= differs;
+            let breaker = known.breaker;
+            drop(all);
+            // The newly adapted twin goes when no lock is held.
+            drop(backend);
+            return Guarding {
+                store: Store::new(theirs, guards),
+                other_breaker: differs.then_some(breaker),
+            };
+        }
+        let guards = Arc::new(Guards::new(config.clone(), Arc::new(ProcessClock)));
+        all.push(Guarded {
+            identity,
+            backend: Arc::downgrade(&backend),
+            guards: Arc::downgrade(&guards),
+            breaker: config.breaker,
+            told: false,
+        });
+        Guarding {
+            store: Store::new(backend, guards),
+            other_breaker: None,
+        }
     }
 }
 

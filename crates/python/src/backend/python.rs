@@ -1,4 +1,14 @@
 //! Python's own backends, adapted for the engine: any object with the five methods.
+//!
+//! Its methods run on the caller's thread, or for coroutines on a thread of the engine's own. What
+//! goes wrong in them is a failed operation, never the caller's exception:
+//!
+//! - A method that hangs holds up a blocking caller for as long: nothing can stop Python code that
+//!   does not return, so its own timeouts have to. A coroutine's caller goes on after its budget,
+//!   and the method is left to its thread.
+//! - Ctrl-C in a method ends the operation, and then reaches the main thread where it always does:
+//!   at the next Python instruction, mostly the cached function's first. Other exceptions that are
+//!   no `Exception` (`SystemExit`, `asyncio.CancelledError`) go to `sys.unraisablehook`.
 
 use std::time::Duration;
 
@@ -6,7 +16,7 @@ use cachekit_backends::{
     Backend, BackendError, Bytes, Capabilities, ErrorKind, Found, Health, Remaining,
 };
 use pyo3::{
-    exceptions::{PyConnectionError, PyOSError, PyTimeoutError},
+    exceptions::{PyConnectionError, PyException, PyOSError, PyTimeoutError},
     intern,
     prelude::*,
     types::{PyBytes, PyTuple},
@@ -76,7 +86,12 @@ fn classify(py: Python<'_>, operation: &'static str, error: &PyErr) -> BackendEr
         _ if error.is_instance_of::<PyOSError>(py) => ErrorKind::Transient,
         _ => ErrorKind::Unknown,
     };
-    BackendError::new(kind, operation, error.to_string())
+    let failed = BackendError::new(kind, operation, error.to_string());
+    if !error.is_instance_of::<PyException>(py) {
+        // It was not the backend's to raise. Last, since even str() looks for an interrupt.
+        crate::log::report(py, error.clone_ref(py));
+    }
+    failed
 }
 
 fn one_key(key: &str) -> impl FnOnce(Python<'_>) -> PyResult<Py<PyTuple>> {
