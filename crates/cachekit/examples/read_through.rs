@@ -105,7 +105,9 @@ fn first(redis: &Redis) -> Result<ExitCode, Box<dyn Error>> {
     let (cache, function) = open(redis.own_url())?;
     // An earlier run may have left its entry.
     if let Err(error) = function.clear_blocking() {
-        let cause = error.source().map_or(error.to_string(), ToString::to_string);
+        let cause = error
+            .source()
+            .map_or(error.to_string(), ToString::to_string);
         eprintln!("Redis does not answer ({cause}); start it, or correct or unset its variable.");
         return Ok(ExitCode::FAILURE);
     }
