@@ -378,7 +378,7 @@ async def test_a_refresh_does_not_bring_back_what_was_invalidated(
     await ended(function.cache_clear() if everything else function.invalidate_cache(1))
     assert function.peek(1) is None
     gate.open()
-    await until("the refresh has ended", lambda: _background._running == 0)
+    await until("the refresh has ended", lambda: not _background._running)
     assert function.peek(1) is None
     if server is not None:
         fresh = kind.cached(numbered, **refreshing)
@@ -485,7 +485,8 @@ def test_one_refresh_in_two_processes(redis_server: RedisServer, namespace: str,
         for child in children:  # one after the other: the first computes, the second reads
             assert tell(child, "call") == "1"
         with redis_server.client() as client:
-            (key,) = (name for name in redis_server.keys() if client.number("PTTL", name) > 0)
+            stored = redis_server.keys()
+            (key,) = (name for name in stored if client.number("PTTL", name) > 0)
             client.call("PEXPIRE", key, 40_000)
         for child in children:
             assert tell(child, "age") == "aged"
