@@ -246,12 +246,12 @@ pub trait Locking: Send + Sync {
     /// When the store did not confirm.
     fn unlock(&self, key: &str, token: &str, timeout: Duration) -> Result<bool>;
 
-    /// Stores the value, releases the lock if we still hold it and wakes those who wait, in one
+    /// Stores the value if we still hold the lock, releases it and wakes those who wait, in one
     /// round trip where the store can.
     ///
     /// # Errors
-    /// When the store did not confirm the value or the release. A lock that had already passed to
-    /// somebody else is no error.
+    /// When the store did not confirm the value or the release. A lock that we hold no longer is no
+    /// error: it has ended, or an invalidation has taken it, and nothing is stored.
     fn set_and_unlock(
         &self,
         key: &str,
@@ -260,6 +260,10 @@ pub trait Locking: Send + Sync {
         token: &str,
         timeout: Duration,
     ) -> Result<()>;
+
+    /// The key under which the lock on `key` is kept. Who removes it takes the lock away from its
+    /// holder.
+    fn name(&self, key: &str) -> String;
 }
 
 /// The operations of [`Backend`] and [`Locking`] as futures, to be polled inside a tokio runtime

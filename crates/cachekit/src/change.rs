@@ -139,7 +139,7 @@ impl Call<'_> {
         let timeout = self.core.settings.timeout;
         let deleted = on_runtime(async move {
             let keys = [shared.key().to_owned()];
-            shared.store().delete_async(&keys, timeout).await
+            shared.store().forget_async(&keys, timeout).await
         })
         .await;
         self.forgotten(deleted)
@@ -152,15 +152,15 @@ impl Call<'_> {
             return Ok(());
         };
         let timeout = self.core.settings.timeout;
-        let deleted = here(|| shared.store().delete(&[shared.key()], timeout));
+        let deleted = here(|| shared.store().forget(&[shared.key()], timeout));
         self.forgotten(deleted)
     }
 
-    fn forgotten(&self, deleted: Result<u64, Unavailable>) -> Result<(), Error> {
+    fn forgotten(&self, told: Result<(), Unavailable>) -> Result<(), Error> {
         // A fill that began meanwhile may have read the entry before it was deleted.
         drop(self.scope.function.invalidate(self.key));
         self.core.report();
-        deleted.map(drop).map_err(not_forgotten)
+        told.map_err(not_forgotten)
     }
 }
 

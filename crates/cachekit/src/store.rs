@@ -123,6 +123,23 @@ impl Store {
         })
     }
 
+    /// Removes entries on the calling thread, and takes the locks on them away: whoever computes one
+    /// of them now, in whatever process, is not waited for and stores nothing.
+    ///
+    /// # Errors
+    /// See [`Unavailable`].
+    pub fn forget(&self, keys: &[&str], timeout: Duration) -> Result<(), Unavailable> {
+        let locks = self.lock_names(keys.iter().copied());
+        // The locks first: what is stored between the two goes with the second.
+        let names = locks.iter().map(String::as_str).chain(keys.iter().copied());
+        self.delete(&names.collect::<Vec<_>>(), timeout).map(drop)
+    }
+
+    fn lock_names<'a>(&self, keys: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let locking = self.backend.lock().filter(|_| self.has_lock());
+        locking.map_or_else(Vec::new, |lock| keys.map(|key| lock.name(key)).collect())
+    }
+
     /// Gives an entry a new life on the calling thread.
     ///
     /// # Errors
@@ -328,6 +345,20 @@ impl Store {
                 }
             })
             .await
+    }
+
+    /// [`forget`](Self::forget) as a future, to be polled inside the runtime.
+    ///
+    /// # Errors
+    /// See [`Unavailable`].
+    pub async fn forget_async(
+        &self,
+        keys: &[String],
+        timeout: Duration,
+    ) -> Result<(), Unavailable> {
+        let mut names = self.lock_names(keys.iter().map(String::as_str));
+        names.extend_from_slice(keys);
+        self.delete_async(&names, timeout).await.map(drop)
     }
 
     /// [`expire`](Self::expire) as a future, to be polled inside the runtime.

@@ -19,6 +19,24 @@ redis.call('UNLINK', KEYS[1])
 redis.pcall('PUBLISH', ARGV[2], '')
 return 1";
 
+/// Stores the value if the token is the holder's, releases the lock and tells those who wait. What
+/// takes the lock away, its end or an invalidation, so keeps a value that was computed before out.
+/// Released even if the value was refused: those who wait must not wait in vain.
+const SET_AND_UNLOCK: &str = "\
+local function set()
+  if ARGV[3] == '' then return redis.pcall('SET', KEYS[2], ARGV[2]) end
+  return redis.pcall('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+end
+local holder = redis.call('GET', KEYS[1])
+if holder ~= ARGV[1] then
+  if holder and string.sub(holder, 1, 2) == 'CK' then return set() end
+  return false
+end
+local stored = set()
+redis.call('UNLINK', KEYS[1])
+redis.pcall('PUBLISH', KEYS[1] .. ':released', '')
+return stored";
+
 /// Extends the lease if the token is the holder's.
 const RENEW: &str = "\
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -63,6 +81,32 @@ pub(super) fn unlock<'a>(names: &'a Names, token: &'a str) -> Command<'a> {
         .arg(&names.lock)
         .arg(token)
         .arg(&names.channel)
+}
+
+/// One script for both, where the key and its lock are on the same server.
+pub(super) fn set_and_unlock<'a>(
+    names: &'a Names,
+    key: &'a str,
+    value: &'a [u8],
+    life: Option<u64>,
+    token: &'a str,
+) -> Command<'a> {
+    let command = Command::new("EVAL")
+        .arg(SET_AND_UNLOCK)
+        .arg("2")
+        .arg(&names.lock)
+        .arg(key)
+        .arg(token)
+        .arg(value);
+    match life {
+        Some(milliseconds) => command.number(milliseconds),
+        None => command.arg(""),
+    }
+}
+
+/// Whether the reply to a GET of the lock lets the holder of `token` store its value.
+pub(super) fn may_store(holder: Option<&[u8]>, token: &str) -> bool {
+    holder.is_some_and(|holder| holder == token.as_bytes() || holder.starts_with(ENTRY))
 }
 
 pub(super) fn renew<'a>(names: &'a Names, token: &'a str, lease: u64) -> Command<'a> {
@@ -162,6 +206,10 @@ impl Locking for Servers {
             .any()
     }
 
+    fn name(&self, key: &str) -> String {
+        Names::of(key).lock
+    }
+
     fn set_and_unlock(
         &self,
         key: &str,
@@ -172,15 +220,23 @@ impl Locking for Servers {
     ) -> Result<()> {
         let names = Names::of(key);
         let life = ttl.map(|ttl| milliseconds("set", ttl)).transpose()?;
-        let batch = [command::set(key, value, life), unlock(&names, token)];
         let topology = self.topology();
         if !topology.is_cluster() {
-            let mut replies = self.run("set", key, &batch, timeout)?;
-            replies.done()?;
-            replies.any()?;
+            let script = set_and_unlock(&names, key, value, life, token);
+            self.run("set", key, &[script], timeout)?.done()?;
             return Ok(());
         }
-        let request = Request::new("set", &batch[..1], timeout);
+        let look = [Command::new("GET").arg(&names.lock)];
+        let looking = Request::new("set", &look, timeout);
+        let holder = topology.run(Some(&names.lock), &looking)?.value()?;
+        if !may_store(holder.as_deref(), token) {
+            return Ok(());
+        }
+        let batch = [command::set(key, value, life), unlock(&names, token)];
+        let request = Request {
+            batch: &batch[..1],
+            ..looking
+        };
         let stored = topology
             .run(Some(key), &request)
             .and_then(|mut replies| replies.done());

@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, try_join, try_join_all};
 
 pub(super) use self::link::{Link, call};
-use super::command::{self, milliseconds};
+use super::command::{self, Command, milliseconds};
 use super::lock::{self, Names};
 use super::node::Request;
 use super::{Servers, health};
@@ -255,15 +255,24 @@ impl AsyncBackend for Servers {
         async move {
             let names = Names::of(key);
             let life = ttl.map(|ttl| milliseconds("set", ttl)).transpose()?;
-            let batch = [command::set(key, value, life), lock::unlock(&names, token)];
             let topology = self.topology();
             if !topology.is_cluster() {
-                let mut replies = self.run_async("set", key, &batch, timeout).await?;
+                let script = lock::set_and_unlock(&names, key, value, life, token);
+                let mut replies = self.run_async("set", key, &[script], timeout).await?;
                 replies.done()?;
-                replies.any()?;
                 return Ok(());
             }
-            let request = Request::new("set", &batch[..1], timeout);
+            let look = [Command::new("GET").arg(&names.lock)];
+            let looking = Request::new("set", &look, timeout);
+            let mut replies = topology.run_async(Some(&names.lock), &looking).await?;
+            if !lock::may_store(replies.value()?.as_deref(), token) {
+                return Ok(());
+            }
+            let batch = [command::set(key, value, life), lock::unlock(&names, token)];
+            let request = Request {
+                batch: &batch[..1],
+                ..looking
+            };
             let stored = topology
                 .run_async(Some(key), &request)
                 .await
