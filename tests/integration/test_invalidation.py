@@ -261,6 +261,7 @@ class Running:
                 self.release.wait(LIMIT)
             return version
 
+        self.answer = answer
         self.function = either.cached(answer, **layers)
         call = self.function if not either.is_async else lambda x: asyncio.run(awaited(self.function, x))
         self.callers = Callers(4, lambda _: call(1)).start()
@@ -302,6 +303,37 @@ def test_a_running_fill_is_kept_out_where_nobody_asks_meanwhile(
     running.release.set()
     assert running.callers.join().count(1) >= 1
     assert either.call(function, 1) == 2
+
+
+def test_a_fill_of_another_process_is_kept_out(
+    either: Either, backend: RedisBackend, namespace: str, source: Source
+) -> None:
+    """Two objects of one function stand for two processes: what the other computes now is of yesterday."""
+    there = Running(either, {"backend": backend, "namespace": namespace, "l1_enabled": False}, source)
+    here = either.cached(there.answer, backend=backend, namespace=namespace)
+    assert here.key_for(1) == there.function.key_for(1)
+    source.version = 2
+    either.call(here.invalidate_cache, 1)
+    there.release.set()
+    assert set(there.callers.join()) <= {1, 2}
+    assert either.call(here, 1) == 2
+    assert either.call(there.function, 1) == 2
+
+
+def test_nobody_waits_for_what_was_invalidated_elsewhere(
+    either: Either, backend: RedisBackend, namespace: str, source: Source
+) -> None:
+    """A caller that waits for another process's fill goes on when that fill is invalidated."""
+    there = Running(either, {"backend": backend, "namespace": namespace, "l1_enabled": False}, source)
+    here = either.cached(there.answer, backend=backend, namespace=namespace)
+    call = here if not either.is_async else lambda x: asyncio.run(awaited(here, x))
+    waiting = Callers(2, lambda _: call(1)).start()
+    waiting.arrived.wait(2)
+    source.version = 2
+    either.call(here.invalidate_cache, 1)
+    assert waiting.join() == [2, 2]
+    there.release.set()
+    there.callers.join()
 
 
 class Slow:
@@ -346,14 +378,11 @@ def test_a_fill_that_is_being_stored_is_kept_out(either: Either, namespace: str,
         found = function(1) if not either.is_async else asyncio.run(awaited(function, 1))
         return int(found["version"])
 
-    def first() -> int:
-        return call()
-
     either.call(function, 2)  # settles the generation item
     slow.slow = True
     # What another caller is given between the store's taking the old value and the end of the fill.
     slow.stored.append(lambda: together(1, lambda _: call())[0])
-    filling = Callers(1, lambda _: first()).start()
+    filling = Callers(1, lambda _: call()).start()
     assert slow.in_set.wait(LIMIT)
     source.version = 2
     either.call(function.invalidate_cache, 1)

@@ -78,6 +78,18 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// The reply that says that it could not be asked.
+    pub fn unanswered(&self) -> Reply {
+        match self {
+            Self::Get { .. } => Reply::Got(Err(Unavailable::Busy)),
+            Self::Lock { .. } => Reply::Locked(Err(Unavailable::Busy)),
+            Self::AwaitRelease { .. } => Reply::Released,
+            _ => Reply::Done(Err(Unavailable::Busy)),
+        }
+    }
+}
+
 /// What came of a [`Request`].
 #[derive(Debug)]
 pub enum Reply {

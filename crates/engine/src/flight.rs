@@ -175,6 +175,18 @@ impl<T> Flights<T> {
         drop(flight);
     }
 
+    /// As [`doom`](Self::doom) for every flight; returns their keys.
+    pub fn doom_all(&self) -> Vec<Box<[u8]>> {
+        let mut keys = Vec::new();
+        for shard in &self.shards {
+            keys.extend(shard.lock().flights.keys().cloned());
+        }
+        for key in &keys {
+            self.doom(key);
+        }
+        keys
+    }
+
     /// How many flights are in progress.
     pub fn len(&self) -> usize {
         self.shards

@@ -163,13 +163,23 @@ impl<V: Send + Sync, T> Function<V, T> {
         self.l1.as_ref()?.remove(key)
     }
 
-    /// Forgets every key of this function here, at once; memory is given back in the same call.
+    /// Keeps every fill that runs out of the cache; returns their keys, on which the shared layer may
+    /// hold locks that nobody should wait for any more.
+    pub fn doom_fills(&self) -> Vec<Box<[u8]>> {
+        self.flights.load().doom_all()
+    }
+
+    /// Forgets every key of this function here, at once. In a namespace of up to 16 384 entries memory
+    /// is given back in the same call; in a larger one entries that count no more are evicted first
+    /// come, first gone, so that clearing costs the same however much there is.
     #[must_use = "dropping evicted values may run foreign code"]
     pub fn clear(&self) -> Vec<Arc<Entry<V>>> {
+        const SWEPT: usize = 16_384;
         self.generation.fetch_add(1, Ordering::AcqRel);
         let prefix = self.prefix;
-        self.l1.as_ref().map_or_else(Vec::new, |l1| {
-            l1.remove_where(|key, _| key.starts_with(&prefix))
-        })
+        match &self.l1 {
+            Some(l1) if l1.len() <= SWEPT => l1.remove_where(|key, _| key.starts_with(&prefix)),
+            _ => Vec::new(),
+        }
     }
 }

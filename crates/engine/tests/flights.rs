@@ -241,6 +241,23 @@ fn an_invalidation_dooms_the_flight_and_later_callers_start_anew() {
 }
 
 #[test]
+fn every_flight_can_be_doomed_at_once() {
+    let flights = Arc::new(Flights::<u8>::new());
+    let thread = other_thread();
+    let leaders: Vec<_> = (0..40_u8)
+        .map(|key| lead(flights.join(&[key], 0, task_on(thread, &[]))))
+        .collect();
+    let mut keys = flights.doom_all();
+    keys.sort();
+    assert_eq!(
+        keys,
+        (0..40_u8).map(|key| Box::from([key])).collect::<Vec<_>>()
+    );
+    assert!(leaders.iter().all(Leader::is_doomed));
+    assert!(flights.is_empty());
+}
+
+#[test]
 fn a_newer_generation_supersedes_a_flight() {
     let flights = Arc::new(Flights::<u8>::new());
     let old = lead(flights.join(b"k", 0, task_on(other_thread(), &[])));

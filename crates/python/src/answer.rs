@@ -3,14 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cachekit_engine::time::Clock;
-use pyo3::{intern, prelude::*, sync::PyOnceLock};
+use pyo3::{exceptions::PyException, intern, prelude::*, sync::PyOnceLock, types::PyBytes};
 
 use crate::{
     async_call::AsyncCall,
     clock::CLOCK,
     codec::{Held, KeyBuf},
-    core::Core,
-    plan::{Plan, bypassed, call_function, collect, plan},
+    core::{Core, Once},
+    gil,
+    plan::{Laid, Plan, bypass, call_function, collect, plainly, plan},
     sync_call::{self, RawArgs},
     value::hand_out,
 };
@@ -22,24 +23,32 @@ pub(crate) static DISABLED: AtomicBool = AtomicBool::new(false);
 pub(crate) fn answer(py: Python<'_>, core: &Bound<'_, Core>, args: RawArgs) -> PyResult<Py<PyAny>> {
     let this = core.get();
     if DISABLED.load(Ordering::Relaxed) {
-        return slow(|py| {
-            let bypass = !args.kwnames.is_null() && bypassed(py, args);
-            call_function(py, this, args, bypass)
-        });
+        return slow(|py| call_function(py, this, args, bypass(py, args).is_some()));
     }
     let mut key = KeyBuf::new();
     let scope = match plan(py, core, args, &mut key)? {
         Plan::Cached(scope) => scope,
         Plan::Uncached => return slow(|py| call_function(py, this, args, false)),
         Plan::Bypass => return slow(|py| call_function(py, this, args, true)),
+        Plan::Plainly => {
+            return slow(|py| {
+                let (positional, keywords) = plainly(py, args)?;
+                answer(py, core, Laid::new(&positional, &keywords)?.raw())
+            });
+        }
     };
     let now = CLOCK.coarse();
     if let Some(hit) = this.function.lookup(key.as_slice(), now) {
-        this.function.stats.l1_hit(now);
         if hit.refresh {
-            slow(|py| refresh_later(py, core, &hit.entry, args));
+            slow(|py| refresh_later(py, core, &hit.entry, key.as_slice(), args));
         }
-        return hand_out(py, &hit.entry.value, this.options.copy);
+        match hand_out(py, &hit.entry.value, this.options.copy) {
+            Ok(value) => {
+                this.function.stats.l1_hit(now);
+                return Ok(value);
+            }
+            Err(error) => slow(|py| drop_uncopyable(py, this, key.as_slice(), error))?,
+        }
     }
     slow(|py| sync_call::call_missed(py, core, key.as_slice(), scope, args))
 }
@@ -49,7 +58,23 @@ pub(crate) fn answer(py: Python<'_>, core: &Bound<'_, Core>, args: RawArgs) -> P
 #[cold]
 #[inline(never)]
 fn slow<R>(body: impl FnOnce(Python<'_>) -> R) -> R {
-    Python::attach(body)
+    // SAFETY: only called on the way from the interpreter's own call, which holds the GIL.
+    unsafe { gil::attached(body) }
+}
+
+/// Drops an entry that could not be copied for a hit, so that the function runs instead.
+///
+/// # Errors
+/// What concerns the caller: KeyboardInterrupt and its like.
+fn drop_uncopyable(py: Python<'_>, core: &Core, key: &[u8], error: PyErr) -> PyResult<()> {
+    if !error.is_instance_of::<PyException>(py) {
+        return Err(error);
+    }
+    core.warn_once(py, Once::Uncopyable, || {
+        format!("run again, since its cached result cannot be copied: {error}")
+    });
+    drop(core.function.invalidate(key));
+    Ok(())
 }
 
 /// Hands the refresh that is due to the Python face's background workers.
@@ -57,11 +82,15 @@ fn refresh_later(
     py: Python<'_>,
     core: &Bound<'_, Core>,
     entry: &cachekit_engine::l1::Entry<Held>,
+    key: &[u8],
     args: RawArgs,
 ) {
     let scheduled = collect(py, args).and_then(|(positional, keywords)| {
         py.import(intern!(py, "cachekit._background"))?
-            .call_method1(intern!(py, "refresh_later"), (core, positional, keywords))
+            .call_method1(
+                intern!(py, "refresh_later"),
+                (core, positional, keywords, PyBytes::new(py, key)),
+            )
     });
     match scheduled {
         Ok(accepted) if accepted.is_truthy().unwrap_or(false) => {}
@@ -91,8 +120,10 @@ pub(crate) fn answer_async(
     let this = core.get();
     let mut key = KeyBuf::new();
     let plan = if DISABLED.load(Ordering::Relaxed) {
-        let bypass = !args.kwnames.is_null() && bypassed(py, args);
-        if bypass { Plan::Bypass } else { Plan::Uncached }
+        match bypass(py, args) {
+            Some(_) => Plan::Bypass,
+            None => Plan::Uncached,
+        }
     } else {
         plan(py, core, args, &mut key)?
     };
@@ -104,14 +135,25 @@ pub(crate) fn answer_async(
         Plan::Bypass => {
             return slow(|py| call_function(py, this, args, true).map(Awaited::Coroutine));
         }
+        Plan::Plainly => {
+            return slow(|py| {
+                let (positional, keywords) = plainly(py, args)?;
+                answer_async(py, core, Laid::new(&positional, &keywords)?.raw())
+            });
+        }
     };
     let now = CLOCK.coarse();
     if let Some(hit) = this.function.lookup(key.as_slice(), now) {
-        this.function.stats.l1_hit(now);
         if hit.refresh {
-            slow(|py| refresh_later(py, core, &hit.entry, args));
+            slow(|py| refresh_later(py, core, &hit.entry, key.as_slice(), args));
         }
-        return hand_out(py, &hit.entry.value, this.options.copy).map(Awaited::Value);
+        match hand_out(py, &hit.entry.value, this.options.copy) {
+            Ok(value) => {
+                this.function.stats.l1_hit(now);
+                return Ok(Awaited::Value(value));
+            }
+            Err(error) => slow(|py| drop_uncopyable(py, this, key.as_slice(), error))?,
+        }
     }
     slow(|py| {
         let (positional, keywords) = collect(py, args)?;

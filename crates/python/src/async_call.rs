@@ -3,7 +3,10 @@
 //! The Python half (`cachekit/_drive.py`) awaits and calls the function; every decision and every
 //! byte is here or below.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use cachekit::shared::{Locked, Reply, Request, Shared};
 use cachekit_backends::process::generation;
@@ -11,6 +14,7 @@ use cachekit_engine::{fill::Fill, flight::Join, time::Clock};
 use futures_util::future::AbortHandle;
 use parking_lot::Mutex;
 use pyo3::{
+    PyTraverseError, PyVisit,
     exceptions::PyRuntimeError,
     intern,
     prelude::*,
@@ -23,8 +27,8 @@ use crate::{
     clock::CLOCK,
     codec::Scope,
     core::{Core, Once, caller, leading, leading_var, now},
-    filling::{Filling, Next},
-    sync_call::{deliver, report},
+    filling::{Filling, Next, Settling},
+    sync_call::{deliver, later, report},
     value::{Delivered, hand_out},
 };
 
@@ -48,6 +52,8 @@ pub(crate) struct AsyncCall {
     asked: Option<Arc<Mutex<Asked>>>,
     /// Ends the wait that is under way.
     waiting: Option<AbortHandle>,
+    /// When this call stops waiting for others.
+    until: Option<Instant>,
     /// The process in which it began.
     process: u32,
 }
@@ -61,6 +67,8 @@ enum Asked {
     Answered(Reply),
     /// Nobody will take the reply: a lock that was acquired must be released.
     Orphaned,
+    /// Nobody will take the reply of a write: the flight must outlive it.
+    Settling(Box<Settling>),
 }
 
 /// What `join` tells the Python half; the numbers are its constants.
@@ -94,6 +102,7 @@ impl AsyncCall {
             landed: Landed::default(),
             asked: None,
             waiting: None,
+            until: None,
             process: generation(),
         }
     }
@@ -129,13 +138,14 @@ impl AsyncCall {
             Join::Lead(leader) => {
                 let hit = core.function.lookup(&self.key, CLOCK.coarse());
                 if let Some(hit) = hit.filter(|_| !self.refresh) {
-                    core.function.stats.l1_hit(now());
-                    let value = hand_out(py, &hit.entry.value, core.options.copy)?;
-                    leader.land(Delivered::Value(Arc::clone(&hit.entry)));
                     if hit.refresh {
                         hit.entry.end_refresh();
                     }
-                    return Ok((HIT, Some(value)));
+                    if let Ok(value) = hand_out(py, &hit.entry.value, core.options.copy) {
+                        core.function.stats.l1_hit(now());
+                        leader.land(Delivered::Value(Arc::clone(&hit.entry)));
+                        return Ok((HIT, Some(value)));
+                    }
                 }
                 if self.refresh && !core.is_served(&self.key) {
                     return Ok((ALONE, None));
@@ -159,18 +169,29 @@ impl AsyncCall {
                 Ok((LEAD, None))
             }
             Join::Wait(waiter) => {
-                let patience = core.options.lock_wait;
+                // One patience for all the flights that this call waits for.
+                let until = *self
+                    .until
+                    .get_or_insert_with(|| later(core.options.lock_wait));
                 self.landed = Landed::default();
                 let slot = Arc::clone(&self.landed);
                 let operation = async move {
-                    let landed = tokio::time::timeout(patience, waiter).await;
+                    let landed = tokio::time::timeout_at(until.into(), waiter).await;
                     // Out of patience: as if the result could not be shared.
                     let landed = landed.unwrap_or_else(|_| Some(Arc::new(Delivered::Unshareable)));
                     *slot.lock() = Some(landed);
                 };
-                let (future, abort) = LoopBridge::submit(py, operation)?;
-                self.waiting = Some(abort);
-                Ok((WAIT, Some(future)))
+                match LoopBridge::submit(py, operation) {
+                    Ok((future, abort)) => {
+                        self.waiting = Some(abort);
+                        Ok((WAIT, Some(future)))
+                    }
+                    Err(error) => {
+                        core.warn_no_bridge(py, &error);
+                        core.function.stats.miss(now());
+                        Ok((ALONE, None))
+                    }
+                }
             }
             Join::Alone => {
                 core.function.stats.miss(now());
@@ -213,6 +234,7 @@ impl AsyncCall {
             Next::Finish => return Ok(true.into_pyobject(py)?.to_owned().into_any().unbind()),
         };
         let waits = matches!(request, Request::AwaitRelease { .. });
+        let unanswered = request.unanswered();
         let shared = filling
             .shared()
             .expect("only fills with a shared layer ask it")
@@ -221,13 +243,30 @@ impl AsyncCall {
         let theirs = Arc::clone(&asked);
         let operation = async move {
             let reply = shared.perform_async(request).await;
-            let mut asked = theirs.lock();
-            match *asked {
-                Asked::Orphaned => release_orphan(&shared, &reply),
-                _ => *asked = Asked::Answered(reply),
+            let left = {
+                let mut asked = theirs.lock();
+                match std::mem::replace(&mut *asked, Asked::Orphaned) {
+                    Asked::Waiting => {
+                        *asked = Asked::Answered(reply);
+                        return;
+                    }
+                    left => left,
+                }
+            };
+            match left {
+                // The flight ends with the write, so that an invalidation has found it until now.
+                Asked::Settling(settling) => settling.settle(&shared).await,
+                _ => release_orphan(&shared, &reply),
             }
         };
-        let (future, abort) = LoopBridge::submit(py, operation)?;
+        let (future, abort) = match LoopBridge::submit(py, operation) {
+            Ok(submitted) => submitted,
+            Err(error) => {
+                self.core.get().warn_no_bridge(py, &error);
+                self.filling()?.reply(py, unanswered);
+                return self.step(py);
+            }
+        };
         // A wait may be cut short; what talks to the store is left to end by itself.
         self.waiting = waits.then_some(abort);
         self.asked = Some(asked);
@@ -267,6 +306,13 @@ impl AsyncCall {
         result
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.func)?;
+        visit.call(&self.args)?;
+        visit.call(&self.kwargs)?;
+        visit.call(&self.core)
+    }
+
     /// Gives the call up: whoever waits leads. Does nothing after `finish`.
     fn close(&mut self) {
         if self.process != generation() {
@@ -277,22 +323,32 @@ impl AsyncCall {
         if let Some(waiting) = self.waiting.take() {
             waiting.abort();
         }
-        let shared = self
-            .filling
-            .as_ref()
-            .and_then(|filling| filling.shared().cloned());
-        if let (Some(asked), Some(shared)) = (self.asked.take(), shared)
-            && let Asked::Answered(reply) = std::mem::replace(&mut *asked.lock(), Asked::Orphaned)
-        {
-            release_orphan(&shared, &reply);
-        }
         if let Some(filling) = self.filling.take() {
-            filling.abandon();
+            match self.asked.take() {
+                Some(asked) => leave(&asked, filling),
+                None => filling.abandon(),
+            }
         }
         if self.refresh {
             self.core.get().end_refresh(&self.key);
         }
     }
+}
+
+/// Gives up a flight whose last request is under way or answered.
+fn leave(asked: &Mutex<Asked>, filling: Filling) {
+    let shared = filling.shared().cloned();
+    let mut state = asked.lock();
+    if matches!(*state, Asked::Waiting) && filling.is_writing() {
+        *state = Asked::Settling(Box::new(filling.settle_later()));
+        return;
+    }
+    let before = std::mem::replace(&mut *state, Asked::Orphaned);
+    drop(state);
+    if let (Asked::Answered(reply), Some(shared)) = (before, shared) {
+        release_orphan(&shared, &reply);
+    }
+    filling.abandon();
 }
 
 /// Releases a lock that was acquired for a caller who has gone.

@@ -19,6 +19,7 @@ use cachekit_engine::{
 use cachekit_wire::keys::{self, KeyPrefix, SerializerCode};
 use parking_lot::Mutex;
 use pyo3::{
+    exceptions::PyValueError,
     intern,
     prelude::*,
     sync::PyOnceLock,
@@ -191,6 +192,13 @@ impl Core {
         (scope == Scope::Shared && self.options.local_reason.is_none()).then_some(store)
     }
 
+    /// Says once that awaited calls run uncached, since the event loop cannot be told of results.
+    pub(crate) fn warn_no_bridge(&self, py: Python<'_>, error: &PyErr) {
+        self.warn_once(py, Once::NoLoop, || {
+            format!("the event loop cannot be told of results, so this call runs uncached: {error}")
+        });
+    }
+
     /// Says once that calls which are keyed by an object's identity stay in this process.
     pub(crate) fn warn_if_local(&self, py: Python<'_>, resolved: &Resolved, scope: Scope) {
         if scope == Scope::Local && resolved.store.is_some() {
@@ -261,7 +269,8 @@ impl Core {
         let seconds: Option<f64> = function
             .call1(result.py(), (result,))?
             .extract(result.py())?;
-        Ok(seconds.map(Duration::from_secs_f64))
+        let life = seconds.map(Duration::try_from_secs_f64).transpose();
+        life.map_err(|error| PyValueError::new_err(format!("{seconds:?} seconds: {error}")))
     }
 
     /// The configured life, for entries whose result is not at hand.

@@ -23,6 +23,7 @@ use pyo3::{
 use crate::{
     answer::{Awaited, answer_async},
     core::Core,
+    object::not_to_be_made,
     sync_call::RawArgs,
 };
 
@@ -160,6 +161,7 @@ pub(crate) fn coroutine_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
         ]));
         let slot = |slot: c_int, pfunc: *mut c_void| ffi::PyType_Slot { slot, pfunc };
         let mut slots = vec![
+            slot(ffi::Py_tp_new, not_to_be_made as *mut c_void),
             slot(ffi::Py_tp_dealloc, slots::dealloc as *mut c_void),
             slot(ffi::Py_tp_finalize, slots::finalize as *mut c_void),
             slot(ffi::Py_tp_traverse, slots::traverse as *mut c_void),

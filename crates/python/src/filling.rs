@@ -10,8 +10,9 @@ use cachekit::{
     lease::Lease,
     payload::{self, Unusable},
     shared::{Got, Locked, Reply, Request, Shared},
+    store::Unavailable,
 };
-use cachekit_backends::{Found, Remaining, process::generation};
+use cachekit_backends::{ErrorKind, Found, Remaining, process::generation};
 use cachekit_engine::{
     fill::{Fill, LockAnswer, ReadAnswer, RunAnswer, Step},
     flight::Leader,
@@ -218,7 +219,15 @@ impl Filling {
             Reply::Locked(Ok(Locked::Held(remaining))) => {
                 self.fill.on_lock(LockAnswer::Held { remaining }, at);
             }
-            Reply::Locked(Err(_)) => self.fill.on_lock(LockAnswer::Unavailable, at),
+            Reply::Locked(Err(error)) => {
+                let late =
+                    matches!(&error, Unavailable::Failed(e) if e.kind() == ErrorKind::Timeout);
+                if let Some(shared) = self.shared.as_ref().filter(|_| late) {
+                    // It may have been granted after all: nobody else is to wait for its lease.
+                    shared.unlock_behind(self.resolved.budget);
+                }
+                self.fill.on_lock(LockAnswer::Unavailable, at);
+            }
             Reply::Released => self.fill.on_released(),
             Reply::Done(told) if self.retracting => {
                 if let Some(shared) = &self.shared {
@@ -234,6 +243,9 @@ impl Filling {
 
     /// Decodes what the shared layer held; false when it is not a value for this function.
     fn absorb(&mut self, py: Python<'_>, found: Found, at: Tick) -> bool {
+        if self.leader.is_behind_outdated() {
+            return false; // It may be what an invalidated flight is writing just now.
+        }
         let core = self.core.clone_ref(py);
         let core = core.get();
         let current = self.generation;
@@ -527,6 +539,10 @@ impl Filling {
 
     /// Ends the flight and gives the leader's caller its value or exception.
     pub(crate) fn finish(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if let Some(shared) = self.shared.as_ref().filter(|_| self.fill.holds_lock()) {
+            // Out of budget: the others are not to wait for the lease's end.
+            shared.unlock_behind(self.resolved.budget);
+        }
         let Self {
             core,
             leader,
@@ -583,6 +599,20 @@ impl Filling {
         }
     }
 
+    /// Whether the result is on its way to the store.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.written
+    }
+
+    /// What is left to do when the write ends for a caller who has gone.
+    pub(crate) fn settle_later(self) -> Settling {
+        Settling {
+            core: self.core,
+            leader: self.leader,
+            budget: self.resolved.budget,
+        }
+    }
+
     /// Gives the flight up: another caller leads. A lock that is held is released behind.
     pub(crate) fn abandon(self) {
         if self.process != generation() {
@@ -594,6 +624,30 @@ impl Filling {
         }
         if self.must_retract() {
             self.delete_behind();
+        }
+    }
+}
+
+/// A flight whose leader has gone while its result was being written.
+pub(crate) struct Settling {
+    core: Py<Core>,
+    leader: Leader<Delivered>,
+    budget: Duration,
+}
+
+impl Settling {
+    /// Ends the flight, once the write has ended: on the I/O thread, without the GIL. Who waited
+    /// leads anew and finds what was written; if an invalidation came meanwhile, it is removed first.
+    pub(crate) async fn settle(self, shared: &Shared) {
+        let function = &self.core.get().function;
+        if !function.may_keep(&self.leader) {
+            // The guards count a failure; the entry then lives until its TTL.
+            let _ = shared
+                .store()
+                .delete_async(&[shared.key().to_owned()], self.budget)
+                .await;
+            // Objects that leave L1 here are dropped when this process next holds the GIL.
+            drop(function.invalidate(self.leader.key()));
         }
     }
 }

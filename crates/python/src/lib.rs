@@ -10,6 +10,7 @@ mod core;
 mod coroutine;
 mod filling;
 mod fork;
+mod gil;
 mod log;
 mod namespace;
 mod object;

@@ -12,11 +12,15 @@ use std::{
 };
 
 use pyo3::{
-    exceptions::PyRuntimeError, ffi, intern, panic::PanicException, prelude::*, sync::PyOnceLock,
+    exceptions::{PyRuntimeError, PyTypeError},
+    ffi, intern,
+    panic::PanicException,
+    prelude::*,
+    sync::PyOnceLock,
     types::PyType,
 };
 
-use crate::{answer::answer, core::Core, coroutine, fork, sync_call::RawArgs};
+use crate::{answer::answer, core::Core, coroutine, fork, gil, sync_call::RawArgs};
 
 /// A decorated function. Made by [`cached`] only.
 #[repr(C)]
@@ -82,6 +86,7 @@ pub(crate) fn cached_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
         ]));
         let slot = |slot: c_int, pfunc: *mut c_void| ffi::PyType_Slot { slot, pfunc };
         let mut slots = [
+            slot(ffi::Py_tp_new, not_to_be_made as *mut c_void),
             slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
             slot(ffi::Py_tp_traverse, traverse as *mut c_void),
             slot(ffi::Py_tp_clear, clear as *mut c_void),
@@ -248,6 +253,19 @@ unsafe extern "C" fn descr_get(
     })
 }
 
+/// `tp_new` of types whose instances only this library makes.
+pub(crate) unsafe extern "C" fn not_to_be_made(
+    _class: *mut ffi::PyTypeObject,
+    _args: *mut ffi::PyObject,
+    _kwargs: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    guarded(|_| {
+        Err(PyTypeError::new_err(
+            "cached functions and their coroutines are made by @cache only",
+        ))
+    })
+}
+
 fn collected() -> PyErr {
     PyRuntimeError::new_err("this cached function was garbage-collected while it was in use")
 }
@@ -255,25 +273,27 @@ fn collected() -> PyErr {
 /// Runs `body` as the interpreter expects of a C function: null and an exception on failure, a
 /// panic as an exception.
 fn guarded(body: impl FnOnce(Python<'_>) -> PyResult<Py<PyAny>>) -> *mut ffi::PyObject {
-    Python::attach(|py| {
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(py)));
-        match result {
-            Ok(Ok(object)) => object.into_ptr(),
-            Ok(Err(error)) => {
-                error.restore(py);
-                ptr::null_mut()
-            }
-            Err(payload) => {
-                let text = payload
-                    .downcast_ref::<&str>()
-                    .map(|text| (*text).to_owned())
-                    .or_else(|| payload.downcast_ref::<String>().cloned())
-                    .unwrap_or_else(|| "panic without a message".to_owned());
-                PanicException::new_err((text,)).restore(py);
-                ptr::null_mut()
-            }
+    // SAFETY: only called from slots, methods and getters, which run with the GIL held.
+    let (py, result) = unsafe {
+        let run = std::panic::AssertUnwindSafe(|| gil::attached(body));
+        (Python::assume_attached(), std::panic::catch_unwind(run))
+    };
+    match result {
+        Ok(Ok(object)) => object.into_ptr(),
+        Ok(Err(error)) => {
+            error.restore(py);
+            ptr::null_mut()
         }
-    })
+        Err(payload) => {
+            let text = payload
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+                .or_else(|| payload.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "panic without a message".to_owned());
+            PanicException::new_err((text,)).restore(py);
+            ptr::null_mut()
+        }
+    }
 }
 
 unsafe extern "C" fn call_sync(

@@ -26,6 +26,14 @@ use crate::{
     value::hand_out,
 };
 
+/// What was forgotten in this process.
+enum Forgotten {
+    /// Calls, by their L1 keys.
+    Calls(Vec<Box<[u8]>>),
+    /// All of the function's.
+    Everything,
+}
+
 impl Core {
     /// The L1 key of a call; `None` when it has none.
     fn l1_key(
@@ -37,17 +45,18 @@ impl Core {
         let mut key = KeyBuf::new();
         match plan(this.py(), this, laid.raw(), &mut key)? {
             Plan::Cached(scope) => Ok(Some((key, scope))),
-            Plan::Uncached | Plan::Bypass => Ok(None),
+            Plan::Uncached | Plan::Bypass | Plan::Plainly => Ok(None),
         }
     }
 
-    /// Forgets calls in this process; returns the keys to forget in the shared layer.
+    /// Forgets calls in this process; returns their keys here and in the shared layer.
     fn forget_here(
         this: &Bound<'_, Self>,
         resolved: &Resolved,
         calls: &Bound<'_, PyList>,
-    ) -> PyResult<Vec<String>> {
+    ) -> PyResult<(Forgotten, Vec<String>)> {
         let core = this.get();
+        let mut forgotten = Vec::new();
         let mut stored = Vec::new();
         for call in calls.iter() {
             let (args, kwargs): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = call.extract()?;
@@ -57,9 +66,10 @@ impl Core {
             drop(core.function.invalidate(key.as_slice()));
             if core.shared_store(resolved, scope).is_some() {
                 stored.push(resolved.stored_key(&core.protocol_key(key.as_slice())));
+                forgotten.push(key.as_slice().into());
             }
         }
-        Ok(stored)
+        Ok((Forgotten::Calls(forgotten), stored))
     }
 
     /// Says that the shared layer was not told to forget, once until it is told something again.
@@ -77,10 +87,33 @@ impl Core {
         }
     }
 
+    /// Keeps the fills that run in this process out of the cache; returns their keys in the shared
+    /// layer, so that nobody waits for the locks that they hold there.
+    fn doom_fills(&self, resolved: &Resolved) -> Vec<String> {
+        let keys = self.function.doom_fills();
+        keys.iter()
+            .map(|key| resolved.stored_key(&self.protocol_key(key)))
+            .collect()
+    }
+
+    /// Forgets again, once the shared layer has: a call in between may have read there what was about
+    /// to go, and kept it.
+    fn forget_again(&self, forgotten: &Forgotten) {
+        match forgotten {
+            Forgotten::Calls(keys) => {
+                for key in keys {
+                    drop(self.function.invalidate(key));
+                }
+            }
+            Forgotten::Everything => drop(self.function.clear()),
+        }
+    }
+
     /// Tells the shared layer to forget, on the I/O thread. The returned future is done when it is
-    /// told; whether or not anybody awaits it, a failure is said.
+    /// told; whether or not anybody awaits it or it is cancelled, a failure is said.
     fn tell(
         this: &Bound<'_, Self>,
+        forgotten: Forgotten,
         telling: Option<(
             Store,
             impl Future<Output = Result<(), Unavailable>> + Send + 'static,
@@ -96,14 +129,25 @@ impl Core {
             let result = operation.await;
             *theirs.lock() = Some(result);
         };
-        let (future, _) = LoopBridge::submit(py, operation)?;
+        // The caller gets a future of its own: cancelling it must not cut this short.
+        let (ended, _) = LoopBridge::submit(py, operation)?;
+        let future = ended
+            .call_method0(py, intern!(py, "get_loop"))?
+            .call_method0(py, intern!(py, "create_future"))?;
         let core = this.clone().unbind();
-        let note = PyCFunction::new_closure(py, None, None, move |args, _| {
+        let outer = future.clone_ref(py);
+        let note = PyCFunction::new_closure(py, None, None, move |args, _| -> PyResult<()> {
+            let py = args.py();
+            core.get().forget_again(&forgotten);
             if let Some(result) = told.lock().take() {
-                core.get().note_told(args.py(), &store, result);
+                core.get().note_told(py, &store, result);
             }
+            if !outer.call_method0(py, intern!(py, "done"))?.is_truthy(py)? {
+                outer.call_method1(py, intern!(py, "set_result"), (py.None(),))?;
+            }
+            Ok(())
         })?;
-        future.call_method1(py, intern!(py, "add_done_callback"), (note,))?;
+        ended.call_method1(py, intern!(py, "add_done_callback"), (note,))?;
         Ok(future)
     }
 }
@@ -140,9 +184,11 @@ impl Core {
                 let resolved = this.get().resolve(this.py())?;
                 Ok(resolved.stored_key(&this.get().protocol_key(key.as_slice())))
             }
-            Plan::Uncached | Plan::Bypass => Err(pyo3::exceptions::PyTypeError::new_err(
-                "this call has no key: it runs uncached, and the log says why",
-            )),
+            Plan::Uncached | Plan::Bypass | Plan::Plainly => {
+                Err(pyo3::exceptions::PyTypeError::new_err(
+                    "this call has no key: it runs uncached, and the log says why",
+                ))
+            }
         }
     }
 
@@ -151,13 +197,14 @@ impl Core {
     fn invalidate(this: &Bound<'_, Self>, calls: &Bound<'_, PyList>) -> PyResult<()> {
         let py = this.py();
         let resolved = this.get().resolve(py)?;
-        let stored = Self::forget_here(this, &resolved, calls)?;
+        let (forgotten, stored) = Self::forget_here(this, &resolved, calls)?;
         let Some(store) = resolved.store.as_ref().filter(|_| !stored.is_empty()) else {
             return Ok(());
         };
         let keys: Vec<&str> = stored.iter().map(String::as_str).collect();
-        let told = py.detach(|| store.delete(&keys, resolved.budget));
-        this.get().note_told(py, store, told.map(drop));
+        let told = py.detach(|| store.forget(&keys, resolved.budget));
+        this.get().forget_again(&forgotten);
+        this.get().note_told(py, store, told);
         Ok(())
     }
 
@@ -166,19 +213,14 @@ impl Core {
     fn ainvalidate(this: &Bound<'_, Self>, calls: &Bound<'_, PyList>) -> PyResult<Py<PyAny>> {
         let py = this.py();
         let resolved = this.get().resolve(py)?;
-        let stored = Self::forget_here(this, &resolved, calls)?;
+        let (forgotten, stored) = Self::forget_here(this, &resolved, calls)?;
         let store = resolved.store.filter(|_| !stored.is_empty());
         let telling = store.map(|store| {
             let theirs = store.clone();
-            let telling = async move {
-                theirs
-                    .delete_async(&stored, resolved.budget)
-                    .await
-                    .map(drop)
-            };
+            let telling = async move { theirs.forget_async(&stored, resolved.budget).await };
             (store, telling)
         });
-        Self::tell(this, telling)
+        Self::tell(this, forgotten, telling)
     }
 
     /// Forgets every call and the statistics.
@@ -189,11 +231,17 @@ impl Core {
         drop(core.function.clear());
         core.function.stats.reset();
         let resolved = core.resolve(py)?;
+        let fills = core.doom_fills(&resolved);
         let Some(store) = core.shared_store(&resolved, Scope::Shared) else {
             return Ok(());
         };
         let key = core.generation_key(&resolved);
-        let told = py.detach(|| shared::clear(store, &key, resolved.budget));
+        let told = py.detach(|| {
+            shared::clear(store, &key, resolved.budget)?;
+            let fills: Vec<&str> = fills.iter().map(String::as_str).collect();
+            store.forget(&fills, resolved.budget)
+        });
+        core.forget_again(&Forgotten::Everything);
         core.note_told(py, store, told);
         Ok(())
     }
@@ -207,13 +255,17 @@ impl Core {
         core.function.stats.reset();
         let resolved = core.resolve(py)?;
         let key = core.generation_key(&resolved);
+        let fills = core.doom_fills(&resolved);
         let store = core.shared_store(&resolved, Scope::Shared).cloned();
         let telling = store.map(|store| {
             let theirs = store.clone();
-            let telling = async move { shared::clear_async(&theirs, &key, resolved.budget).await };
+            let telling = async move {
+                shared::clear_async(&theirs, &key, resolved.budget).await?;
+                theirs.forget_async(&fills, resolved.budget).await
+            };
             (store, telling)
         });
-        Self::tell(this, telling)
+        Self::tell(this, Forgotten::Everything, telling)
     }
 
     /// hits, misses, L1 hits, L2 hits, maxsize, currsize, mean L2 latency in ms, time of the last
@@ -294,6 +346,12 @@ impl Core {
             report.set_item("adaptive_timeout", part)?;
         }
         Ok(report)
+    }
+
+    /// Lets a later hit start the refresh of an entry again.
+    #[pyo3(name = "_end_refresh")]
+    fn refresh_ended(&self, key: &[u8]) {
+        self.end_refresh(key);
     }
 
     /// Makes the next call look for settings and backend anew.

@@ -23,6 +23,8 @@ pub(crate) enum Plan {
     Uncached,
     /// By the function, since the caller asked for that with `_bypass_cache`.
     Bypass,
+    /// As if it had been called without its `_bypass_cache`, which is false.
+    Plainly,
 }
 
 /// Builds the key of a call, or says why there is none.
@@ -34,8 +36,10 @@ pub(crate) fn plan(
     key: &mut KeyBuf,
 ) -> PyResult<Plan> {
     let this = core.get();
-    if !args.kwnames.is_null() && bypassed(py, args) {
-        return Ok(Plan::Bypass);
+    match bypass(py, args) {
+        Some(true) => return Ok(Plan::Bypass),
+        Some(false) => return Ok(Plan::Plainly),
+        None => {}
     }
     key.extend(&this.function.prefix());
     if let Some(normalize) = &this.options.normalize {
@@ -121,13 +125,34 @@ fn custom_key(
     }
 }
 
-pub(crate) fn bypassed(py: Python<'_>, args: RawArgs) -> bool {
+/// The truth of the call's `_bypass_cache`, if it has one.
+#[inline]
+pub(crate) fn bypass(py: Python<'_>, args: RawArgs) -> Option<bool> {
+    if args.kwnames.is_null() {
+        return None;
+    }
     let name = intern!(py, "_bypass_cache");
-    // SAFETY: `kwnames` is a tuple of str, as the vectorcall protocol has it.
-    let names = unsafe { Bound::ref_from_ptr(py, &args.kwnames).cast_unchecked::<PyTuple>() };
-    names
-        .iter_borrowed()
-        .any(|other| other.is(name) || other.eq(name).unwrap_or(false))
+    // SAFETY: `kwnames` is a tuple of str, as the vectorcall protocol has it, and there is a value
+    // for each of them behind the positional ones.
+    unsafe {
+        let names = Bound::ref_from_ptr(py, &args.kwnames).cast_unchecked::<PyTuple>();
+        let at = names
+            .iter_borrowed()
+            .position(|other| other.is(name) || other.eq(name).unwrap_or(false))?;
+        let value = Bound::from_borrowed_ptr(py, *args.args.add(args.count + at));
+        Some(value.is_truthy().unwrap_or(true))
+    }
+}
+
+/// The arguments without `_bypass_cache`, which is the cache's.
+pub(crate) fn plainly<'py>(
+    py: Python<'py>,
+    args: RawArgs,
+) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+    let (positional, keywords) = collect(py, args)?;
+    let keywords = keywords.unwrap_or_else(|| PyDict::new(py));
+    keywords.del_item(intern!(py, "_bypass_cache"))?;
+    Ok((positional, keywords))
 }
 
 /// Calls the function itself; without `_bypass_cache`, which is the cache's.
@@ -140,11 +165,8 @@ pub(crate) fn call_function(
     if !bypass {
         return args.call(py, &core.func);
     }
-    let (positional, keywords) = collect(py, args)?;
-    if let Some(keywords) = &keywords {
-        keywords.del_item(intern!(py, "_bypass_cache"))?;
-    }
-    core.func.call(py, positional, keywords.as_ref())
+    let (positional, keywords) = plainly(py, args)?;
+    core.func.call(py, positional, Some(&keywords))
 }
 
 /// The arguments as a tuple and a dict.

@@ -8,14 +8,14 @@ use std::{
 use cachekit::{
     park::{Stopped, block_on},
     payload,
-    shared::Shared,
+    shared::Request,
 };
 use cachekit_engine::{
     fill::Fill,
     flight::{Join, Waiter},
     time::Clock,
 };
-use pyo3::{ffi, intern, prelude::*, types::PyTuple};
+use pyo3::{exceptions::PyException, ffi, intern, prelude::*, types::PyTuple};
 
 use crate::{
     backend::Resolved,
@@ -63,30 +63,27 @@ pub(crate) fn call_missed(
     let resolved = this.resolve(py)?;
     this.warn_if_local(py, &resolved, scope);
     let leading = leading(py)?;
-    let deadline = Instant::now() + this.options.lock_wait;
+    let deadline = later(this.options.lock_wait);
     loop {
         match this.function.join(key, caller(true, &leading)) {
             Join::Lead(leader) => {
                 // Whoever led before may have landed since this caller looked.
                 if let Some(hit) = this.function.lookup(key, CLOCK.coarse()) {
-                    this.function.stats.l1_hit(now());
-                    let value = hand_out(py, &hit.entry.value, this.options.copy);
-                    leader.land(Delivered::Value(Arc::clone(&hit.entry)));
                     if hit.refresh {
                         hit.entry.end_refresh();
                     }
-                    return value;
+                    if let Ok(value) = hand_out(py, &hit.entry.value, this.options.copy) {
+                        this.function.stats.l1_hit(now());
+                        leader.land(Delivered::Value(Arc::clone(&hit.entry)));
+                        return Ok(value);
+                    }
                 }
                 let store = this.shared_store(&resolved, scope);
                 let shared = store.map(|store| this.shared(&resolved, store, key));
                 let fill = Fill::new(this.fill_policy(store, resolved.budget));
-                let filling = Filling::new(
-                    core.clone().unbind(),
-                    leader,
-                    fill,
-                    shared,
-                    resolved.clone(),
-                );
+                let core = core.clone().unbind();
+                // On the heap: recursive functions have this frame on the stack once per level.
+                let filling = Box::new(Filling::new(core, leader, fill, shared, resolved.clone()));
                 let result = lead(py, this, filling, args);
                 report(py, &resolved);
                 return result;
@@ -113,31 +110,31 @@ pub(crate) fn report(py: Python<'_>, resolved: &Resolved) {
     }
 }
 
+/// The moment so long from now; a wait of centuries is one of a century.
+pub(crate) fn later(wait: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    Instant::now() + wait.min(CENTURY)
+}
+
 fn run_alone(py: Python<'_>, core: &Core, args: RawArgs) -> PyResult<Py<PyAny>> {
     core.function.stats.miss(now());
     args.call(py, &core.func)
 }
 
 /// Leads a flight to its end.
-fn lead(py: Python<'_>, core: &Core, mut filling: Filling, args: RawArgs) -> PyResult<Py<PyAny>> {
+#[inline(never)]
+fn lead(
+    py: Python<'_>,
+    core: &Core,
+    mut filling: Box<Filling>,
+    args: RawArgs,
+) -> PyResult<Py<PyAny>> {
     loop {
         match filling.next() {
             Next::Ask(request) => {
-                let shared: Shared = filling
-                    .shared()
-                    .expect("only fills with a shared layer ask it")
-                    .clone();
-                let mut interrupted = None;
-                let reply =
-                    py.detach(|| shared.perform(request, || check_signals(&mut interrupted)));
-                match reply {
-                    Ok(reply) => filling.reply(py, reply),
-                    Err(_) => {
-                        filling.abandon();
-                        return Err(interrupted.unwrap_or_else(|| {
-                            pyo3::exceptions::PyKeyboardInterrupt::new_err(())
-                        }));
-                    }
+                if let Err(interrupt) = ask(py, &mut filling, request) {
+                    filling.abandon();
+                    return Err(interrupt);
                 }
             }
             Next::Run => {
@@ -149,6 +146,26 @@ fn lead(py: Python<'_>, core: &Core, mut filling: Filling, args: RawArgs) -> PyR
             }
             Next::Finish => return filling.finish(py),
         }
+    }
+}
+
+/// Asks the shared layer and hands the reply to the filling.
+///
+/// # Errors
+/// What a signal handler raised meanwhile.
+#[inline(never)]
+fn ask(py: Python<'_>, filling: &mut Filling, request: Request) -> PyResult<()> {
+    let shared = filling
+        .shared()
+        .expect("only fills with a shared layer ask it")
+        .clone();
+    let mut interrupted = None;
+    match py.detach(|| shared.perform(request, || check_signals(&mut interrupted))) {
+        Ok(reply) => {
+            filling.reply(py, reply);
+            Ok(())
+        }
+        Err(_) => Err(interrupted.expect("a request is interrupted by an exception only")),
     }
 }
 
@@ -248,7 +265,11 @@ pub(crate) fn deliver(
     delivered: &Delivered,
 ) -> PyResult<Option<Py<PyAny>>> {
     let value = match delivered {
-        Delivered::Value(entry) => hand_out(py, &entry.value, core.options.copy)?,
+        Delivered::Value(entry) => match hand_out(py, &entry.value, core.options.copy) {
+            Ok(value) => value,
+            Err(error) if error.is_instance_of::<PyException>(py) => return Ok(None),
+            Err(error) => return Err(error),
+        },
         Delivered::Stored(bytes) => {
             let opened = scratch::with(|buffer| {
                 payload::open(bytes, core.options.integrity, buffer, |body, _| {
@@ -260,7 +281,10 @@ pub(crate) fn deliver(
                 Err(_) => return Ok(None), // The leader has said why.
             }
         }
-        Delivered::Raised(error) => return Err(error.clone_ref(py)),
+        Delivered::Raised(error) => {
+            core.function.stats.l1_hit(now());
+            return Err(error.clone_ref(py));
+        }
         Delivered::Unshareable => return Ok(None),
     };
     core.function.stats.l1_hit(now());
@@ -290,13 +314,13 @@ pub(crate) fn refresh(
     let store = this.shared_store(&resolved, scope);
     let shared = store.map(|store| this.shared(&resolved, store, key));
     let fill = Fill::refresh(this.fill_policy(store, resolved.budget));
-    let filling = Filling::new(
+    let filling = Box::new(Filling::new(
         core.clone().unbind(),
         leader,
         fill,
         shared,
         resolved.clone(),
-    );
+    ));
     let result = lead(py, this, filling, args);
     this.end_refresh(key);
     report(py, &resolved);

@@ -34,7 +34,7 @@ pub(crate) fn hold(
 ) -> PyResult<(Held, u64)> {
     let py = object.py();
     let weight = codec::weigh(object) as u64;
-    if copying == Copying::Never {
+    if copying == Copying::Never && exact {
         return Ok((Held::Shared(object.clone().unbind()), weight));
     }
     let held = codec::hold(py, object, exact)?;

@@ -12,7 +12,7 @@ use pyo3::{
 use super::{
     CachedCoroutine, Fields, ReplaceNull, Stepped, as_iterator, returned_by_stop, step, stepping,
 };
-use crate::core::Core;
+use crate::{core::Core, gil};
 
 #[cfg(Py_3_10)]
 pub(super) unsafe extern "C" fn am_send(
@@ -229,7 +229,7 @@ pub(super) unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     if !untouched {
         return;
     }
-    Python::attach(|py| {
+    let warn = |py: Python<'_>| {
         let held = PyErr::take(py); // An exception may be on its way through the caller.
         // SAFETY: as above; `core` is an owned reference to a `Core`.
         let name = unsafe {
@@ -248,7 +248,12 @@ pub(super) unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
         if let Some(held) = held {
             held.restore(py);
         }
-    });
+    };
+    // SAFETY: as above. A warning that panics is told of by the panic itself.
+    unsafe {
+        let run = std::panic::AssertUnwindSafe(|| gil::attached(warn));
+        let _ = std::panic::catch_unwind(run);
+    }
 }
 
 pub(super) unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {

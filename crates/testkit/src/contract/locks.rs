@@ -18,7 +18,10 @@ pub(super) const CASES: &[Case] = &[
     ("a lease is renewed", a_lease_is_renewed),
     ("a lease of zero", a_lease_of_zero),
     ("stored and released at once", stored_and_released_at_once),
-    ("stored after the lease ended", not_stored_after_the_lease_ended),
+    (
+        "stored after the lease ended",
+        not_stored_after_the_lease_ended,
+    ),
     ("a race has one winner", a_race_has_one_winner),
     ("lock and entry are apart", lock_and_entry_are_apart),
 ];
