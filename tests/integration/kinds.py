@@ -49,7 +49,7 @@ class Kind:
         self.name = name
         self.is_async = name == "async"
 
-    def cached(self, body: Callable[[Any], Any], gate: Gate | None = None, **options: Any) -> Any:
+    def cached(self, body: Callable[[Any], Any], gate: Any = None, **options: Any) -> Any:
         """A cached function that returns `body(x)`, after the gate where there is one.
 
         Each call makes another function object of the same name: its entries in L1 are its own, those in the shared
