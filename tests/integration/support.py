@@ -127,10 +127,14 @@ def loop_lag() -> Generator[Lag]:
         task.cancel()
 
 
+# Python's warning at every fork beside threads, from 3.12 on; forking beside threads is what is tested.
+FORK_WARNING = "ignore:This process:DeprecationWarning"
+
+
 def program(name: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """Starts a program of `programs/` in a process of its own, with pipes."""
     return subprocess.Popen(
-        [sys.executable, "-X", "faulthandler", str(PROGRAMS / f"{name}.py"), *arguments],
+        [sys.executable, "-X", "faulthandler", "-W", FORK_WARNING, str(PROGRAMS / f"{name}.py"), *arguments],
         # The package that this process tests, installed or not, is the one that its children import.
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **(env or {})},
         stdin=subprocess.PIPE,

@@ -70,7 +70,7 @@ class Ours:
             return [await self._module.call(cached, name) for name in names]
 
         self._module.ran.clear()
-        if inspect.iscoroutinefunction(cached):
+        if inspect.iscoroutinefunction(cached.__wrapped__):
             values = asyncio.run(all_of_them())
         else:
             values = [self._module.call(cached, name) for name in names]
