@@ -7,18 +7,25 @@ from cachekit.config.validation import absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cachekit.backends.base import BaseBackend
-    from cachekit.backends.redis.backend import RedisBackend
+    from typing import Any
 
-# First match wins. REDIS_URL beside CACHEKIT_REDIS_URL is a precedence, not a conflict.
-_SELECTORS = (
-    ("CachekitIO", ("CACHEKIT_API_KEY",)),
-    ("Redis", ("CACHEKIT_REDIS_URL", "REDIS_URL")),
-    ("Memcached", ("CACHEKIT_MEMCACHED_SERVERS",)),
-    ("File", ("CACHEKIT_FILE_CACHE_DIR",)),
+    from cachekit.backends.base import BaseBackend
+
+# First match wins; for each: its name, its class, its settings, and the variables that select it.
+# REDIS_URL beside CACHEKIT_REDIS_URL is a precedence, not a conflict.
+_KINDS = (
+    ("CachekitIO", "cachekit.backends.cachekitio.backend:CachekitIOBackend", fields.CACHEKITIO, ("CACHEKIT_API_KEY",)),
+    ("Redis", "cachekit.backends.redis.backend:RedisBackend", fields.REDIS, ("CACHEKIT_REDIS_URL", "REDIS_URL")),
+    (
+        "Memcached",
+        "cachekit.backends.memcached.backend:MemcachedBackend",
+        fields.MEMCACHED,
+        ("CACHEKIT_MEMCACHED_SERVERS",),
+    ),
+    ("File", "cachekit.backends.file.backend:FileBackend", fields.FILE, ("CACHEKIT_FILE_CACHE_DIR",)),
 )
 
-_TENANT = "default"
+_TO_COME = ("CachekitIO", "Memcached", "File")
 
 _told_local = False
 _told_ambiguous = False
@@ -28,41 +35,45 @@ class DefaultBackendProvider:
     """Picks the backend by what is set: CachekitIO, Redis, Memcached, File, or none."""
 
     def __init__(self) -> None:
-        self._redis: tuple[tuple[object, ...], RedisBackend] | None = None
+        # The backend that was made last, and the settings that it was made from.
+        self._made: tuple[tuple[object, ...], BaseBackend] | None = None
 
     def get_backend(self) -> BaseBackend | None:
         """The backend that the settings name; None where nothing is set. Connects to nothing.
 
-        A setting that cannot be used is a `ConfigurationError` naming the variable.
+        A setting that cannot be used is a `ConfigurationError` naming the variable. The same settings
+        give the same backend.
         """
         present = fields.variables()
         settings = effective.current()
-        chosen = [(kind, next((name for name in names if name in present), None)) for kind, names in _SELECTORS]
         found = [
-            (kind, name or "redis_url")
-            for kind, name in chosen
-            if name is not None or (kind == "Redis" and "redis_url" in settings.given)
+            (kind, next((name for name in kind[3] if name in present), "redis_url"))
+            for kind in _KINDS
+            if not present.keys().isdisjoint(kind[3]) or (kind[0] == "Redis" and "redis_url" in settings.given)
         ]
         if not found:
             _tell_local()
             return None
         if len(found) > 1:
-            _tell_ambiguous(found)
-        kind, variable = found[0]
-        if kind != "Redis":
+            _tell_ambiguous([variable for _, variable in found])
+        (kind, home, table, _), variable = found[0]
+        if kind in _TO_COME:
             raise absent(
                 f"the {kind} backend, which {variable} selects,",
                 f"unset {variable}, or name a backend with backend= or set_default_backend()",
             )
-        return self._redis_backend(settings)
+        values = settings.values if table is fields.REDIS else fields.given(table, None)
+        made_from = (kind, *(values[setting.name] for setting in table))
+        if self._made is None or self._made[0] != made_from:
+            self._made = (made_from, _class(home)._zero_config())
+        return self._made[1]
 
-    def _redis_backend(self, settings: effective.Effective) -> BaseBackend:
-        from cachekit.backends.redis.backend import RedisBackend
 
-        key = tuple(settings.values[setting.name] for setting in fields.REDIS)
-        if self._redis is None or self._redis[0] != key:
-            self._redis = (key, RedisBackend._for_tenant(_TENANT))
-        return self._redis[1]
+def _class(home: str) -> Any:
+    from importlib import import_module
+
+    module, _, name = home.partition(":")
+    return getattr(import_module(module), name)
 
 
 def _tell_local() -> None:
@@ -72,11 +83,12 @@ def _tell_local() -> None:
         from logging import getLogger
 
         getLogger("cachekit.backend").info(
-            "no backend is configured: results stay in this process (set CACHEKIT_REDIS_URL to share them)"
+            "no backend is configured: results stay in this process (set CACHEKIT_REDIS_URL, "
+            "CACHEKIT_MEMCACHED_SERVERS, CACHEKIT_FILE_CACHE_DIR or CACHEKIT_API_KEY to share them)"
         )
 
 
-def _tell_ambiguous(found: list[tuple[str, str]]) -> None:
+def _tell_ambiguous(found: list[str]) -> None:
     global _told_ambiguous
     if not _told_ambiguous:
         _told_ambiguous = True
@@ -84,7 +96,7 @@ def _tell_ambiguous(found: list[tuple[str, str]]) -> None:
 
         getLogger("cachekit.backend").warning(
             "several backends are configured: %s is used, %s %s ignored",
-            found[0][1],
-            ", ".join(name for _, name in found[1:]),
+            found[0],
+            ", ".join(found[1:]),
             "is" if len(found) == 2 else "are",
         )

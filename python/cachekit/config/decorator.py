@@ -166,7 +166,7 @@ class DecoratorConfig(Group):
 
     @classmethod
     def io(cls, **overrides: Any) -> Self:
-        """The managed CachekitIO backend; not in this version."""
+        """As production; CACHEKIT_API_KEY must be set, whose CachekitIO account is the shared layer."""
         return cls._preset("io", overrides)
 
     @classmethod

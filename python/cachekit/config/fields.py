@@ -1,7 +1,7 @@
 """The settings of a process: one table of names, defaults, ranges and variables.
 
-`CachekitConfig` and `RedisBackendConfig` take their fields from here, and so does `read`, which
-needs no optional library, so that a cached function costs no import of pydantic.
+`CachekitConfig` and the backends' config models take their fields from here, and so does `read`,
+which needs no optional library, so that a cached function costs no import of pydantic.
 """
 
 from __future__ import annotations
@@ -15,14 +15,86 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from cachekit.config.settings import EnvironmentConfig
+
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
+
+
+class Reader:
+    """How values that are more than a number or a word are read: from a variable's text, or as given."""
+
+    expected: str
+    """The values allowed, in words."""
+
+    def parse(self, text: str) -> Any:
+        """The value that a variable's text stands for; ValueError where it stands for none."""
+        raise NotImplementedError
+
+    def check(self, value: Any) -> Any:
+        """A given value as it is kept; ValueError where it is not allowed."""
+        raise NotImplementedError
+
+
+class Servers(Reader):
+    """Several ``host:port``, as a JSON array in a variable."""
+
+    expected = """'host:port' texts, in a variable as a JSON array like '["mc1:11211", "mc2:11211"]',"""
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        from json import loads
+
+        found = loads(text)
+        if not isinstance(found, list):
+            raise ValueError(text)
+        return self.check(found)
+
+    def check(self, value: Any) -> tuple[str, ...]:
+        if isinstance(value, str) or not value:
+            raise ValueError(value)
+        for server in value:
+            if not isinstance(server, str):
+                raise ValueError(value)
+            if server.startswith("/"):  # a unix socket
+                continue
+            host, colon, port = server.rpartition(":")
+            if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+                raise ValueError(value)
+        return tuple(value)
+
+
+class Mode(Reader):
+    """File permissions: an octal text in a variable, a number where given."""
+
+    expected = "file permissions, octal like 0600, that let the owner read and write,"
+
+    def parse(self, text: str) -> int:
+        return self.check(int(text, 8))
+
+    def check(self, value: Any) -> int:
+        if isinstance(value, str):
+            value = int(value, 8)
+        if isinstance(value, bool) or not isinstance(value, int) or value & ~0o777 or value & 0o600 != 0o600:
+            raise ValueError(value)
+        return value
 
 
 class Setting:
     """One setting: how it is called, what it may be, and what it is when nobody says."""
 
-    __slots__ = ("above", "choices", "default", "kind", "least", "name", "secret", "text", "variables")
+    __slots__ = (
+        "_default",
+        "above",
+        "choices",
+        "kind",
+        "least",
+        "most",
+        "name",
+        "reader",
+        "secret",
+        "text",
+        "variables",
+    )
 
     def __init__(
         self,
@@ -31,28 +103,42 @@ class Setting:
         default: Any,
         text: str,
         *,
-        least: int | None = None,
-        above: int | None = None,
+        least: float | None = None,
+        above: float | None = None,
+        most: float | None = None,
         choices: tuple[str, ...] = (),
+        reader: Reader | None = None,
         secret: bool = False,
+        prefix: str = "CACHEKIT_",
         also: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.kind = kind
-        self.default = default
+        self._default = default
         self.text = text
         self.least = least
         self.above = above
+        self.most = most
         self.choices = choices
+        self.reader = reader
         self.secret = secret
-        self.variables = (f"CACHEKIT_{name.upper()}", *also)
+        self.variables = (prefix + name.upper(), *also)
+
+    @property
+    def default(self) -> Any:
+        """The value where nobody says."""
+        return self._default() if callable(self._default) else self._default
 
     @property
     def expected(self) -> str:
         """The values allowed, in words."""
         if self.choices:
             return " or ".join(repr(choice) for choice in self.choices)
+        if self.reader is not None:
+            return self.reader.expected
         words = {bool: "true or false", int: "a whole number", float: "a number"}.get(self.kind, "text")
+        if self.least is not None and self.most is not None:
+            return f"{words} from {self.least} to {self.most}"
         if self.least is not None:
             words += f" of at least {self.least}"
         if self.above is not None:
@@ -62,6 +148,8 @@ class Setting:
     def parse(self, text: str) -> Any:
         """The value that a variable's text stands for; ValueError where it stands for none."""
         plain = text.strip()
+        if self.reader is not None:
+            return self.reader.parse(plain)
         if self.kind is bool:
             if plain.lower() in _TRUE:
                 return True
@@ -74,6 +162,7 @@ class Setting:
         if self.kind in (int, float) and not (
             (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
             and float("-inf") < value < float("inf")
         ):
             raise ValueError(text)
@@ -94,6 +183,80 @@ REDIS = (
     Setting("socket_connect_timeout", float, 1.0, "Seconds that connecting may take.", above=0),
 )
 
+_IO_POOL, *_ = (setting for setting in REDIS if setting.name == "connection_pool_size")
+
+CACHEKITIO = (
+    Setting("api_url", str, "https://api.cachekit.io", "Where the service is; https only."),
+    Setting("api_key", str, None, "The account's key.", secret=True),
+    Setting("timeout", float, 5.0, "Seconds that one call may spend on the service.", above=0),
+    Setting("max_retries", int, 3, "Further attempts after a transient error, within the timeout.", least=0),
+    _IO_POOL,
+    Setting("allow_custom_host", bool, False, "Take a host of one's own, private addresses included."),
+)
+
+
+def no_api_key(who: str) -> ConfigurationError:
+    """The error for `who` needs the key of an account and has none."""
+    return ConfigurationError(
+        f"{who} needs CACHEKIT_API_KEY, which is not set: set it to the key of your CachekitIO account", "E060"
+    )
+
+
+def _temporary() -> str:
+    from os.path import join
+    from tempfile import gettempdir
+
+    return join(gettempdir(), "cachekit")
+
+
+def _of(prefix: str) -> Any:
+    from functools import partial
+
+    return partial(Setting, prefix=prefix)
+
+
+_file = _of("CACHEKIT_FILE_")
+FILE = (
+    _file("cache_dir", str, _temporary, "The directory, made where it is missing."),
+    _file("max_size_mb", int, 1024, "Mebibytes of all entries together.", least=1, most=1_000_000),
+    _file("max_value_mb", int, 100, "Mebibytes of one value, at most half of max_size_mb.", least=1),
+    _file("max_entry_count", int, 10_000, "Entries.", least=100, most=1_000_000),
+    _file("lock_timeout_seconds", float, 5.0, "Seconds to wait for the store's own lock.", least=0.5, most=30.0),
+    _file("permissions", int, 0o600, "Permissions of files.", reader=Mode()),
+    _file("dir_permissions", int, 0o700, "Permissions of the directory.", reader=Mode()),
+)
+
+
+def fit(values: dict[str, Any], given: set[str]) -> dict[str, Any]:
+    """The File settings with `max_value_mb` kept to half of `max_size_mb`.
+
+    A `ConfigurationError` where both were given and do not fit; a default gives way.
+    """
+    half = max(1, values["max_size_mb"] // 2)
+    if values["max_value_mb"] > half:
+        if "max_value_mb" in given:
+            raise ConfigurationError(
+                f"max_value_mb={values['max_value_mb']} is not valid: at most half of "
+                f"max_size_mb={values['max_size_mb']} is expected; lower CACHEKIT_FILE_MAX_VALUE_MB or raise "
+                "CACHEKIT_FILE_MAX_SIZE_MB"
+            )
+        values["max_value_mb"] = half
+    return values
+
+
+_memcached = _of("CACHEKIT_MEMCACHED_")
+MEMCACHED = (
+    _memcached("servers", tuple, ("127.0.0.1:11211",), "The servers.", reader=Servers()),
+    _memcached("connect_timeout", float, 2.0, "Seconds that connecting may take.", least=0.1, most=30.0),
+    _memcached("timeout", float, 1.0, "Seconds that one call may spend on memcached.", least=0.1, most=30.0),
+    _memcached("max_pool_size", int, 10, "Connections to each server.", least=1, most=100),
+    _memcached("retry_attempts", int, 2, "Further attempts after a broken connection.", least=0, most=10),
+    _memcached("key_prefix", str, "", "What stands before every key."),
+    _memcached(
+        "max_item_size_bytes", int, 1 << 20, "The largest value that the servers take; 0: not checked.", least=0
+    ),
+)
+
 PROCESS = (
     *REDIS,
     Setting("default_ttl", int, 3600, "Seconds that an entry lives where the decorator gives no ttl.", above=0),
@@ -111,8 +274,7 @@ PROCESS = (
 # Variables of the documented set that this version does not act on yet.
 NOT_YET = ("CACHEKIT_COMPRESSION_LEVEL", "CACHEKIT_PREVIOUS_MASTER_KEYS", "CACHEKIT_ENCRYPTION_FAIL_CLOSED")
 
-# Variables of other parts, known here only so that a wrong prefix can be pointed out.
-_ELSEWHERE = ("CACHEKIT_API_KEY", "CACHEKIT_API_URL", "CACHEKIT_MEMCACHED_SERVERS", "CACHEKIT_FILE_CACHE_DIR")
+TABLES = (PROCESS, CACHEKITIO, MEMCACHED, FILE)
 
 _hinted = False
 
@@ -149,13 +311,21 @@ def read(settings: tuple[Setting, ...], present: dict[str, str]) -> tuple[dict[s
     return values, given
 
 
+def given(table: tuple[Setting, ...], config: EnvironmentConfig | None) -> dict[str, Any]:
+    """The values of a table's settings: those of a model, or for None those of the environment."""
+    if config is not None:
+        return config._plain()
+    values, named = read(table, variables())
+    return fit(values, named) if table is FILE else values
+
+
 def _hint(present: dict[str, str]) -> None:
     """Says once which variables look like ours but are not read."""
     global _hinted
     if _hinted:
         return
-    known = {name for setting in PROCESS for name in setting.variables if name.startswith("CACHEKIT_")}
-    known.update(NOT_YET, _ELSEWHERE)
+    known = {name for table in TABLES for setting in table for name in setting.variables if name != "REDIS_URL"}
+    known.update(NOT_YET)
     misnamed = {
         name: f"CACHEKIT_{name.upper()[6:]}"
         for name in os.environ

@@ -76,6 +76,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "minimal": _OFF,
     "test": _OFF,
     "production": {},
+    "io": {},
     "dev": {
         "l1": L1CacheConfig(invalidation_enabled=False, namespace_index=False),
         "monitoring": MonitoringConfig(enable_prometheus_metrics=False),
@@ -168,16 +169,10 @@ def _refuse_absent(name: str, value: Any) -> None:
 def _available(preset: str) -> None:
     """Refuses the presets whose backend or encryption is not here yet."""
     from cachekit.config import fields as settings
-    from cachekit.config.validation import ConfigurationError
 
     if preset == "secure":
         raise absent(
             "encryption, which @cache.secure promises,", "use @cache(backend=None), which keeps values in this process"
         )
-    if preset == "io":
-        if "CACHEKIT_API_KEY" not in settings.variables():
-            raise ConfigurationError(
-                "@cache.io() needs CACHEKIT_API_KEY, which is not set: set it to the key of your CachekitIO account",
-                "E060",
-            )
-        raise absent("the CachekitIO backend, which @cache.io() uses,", "use @cache.production with a RedisBackend")
+    if preset == "io" and "CACHEKIT_API_KEY" not in settings.variables():
+        raise settings.no_api_key("@cache.io()")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Optional
+from typing import Any, ClassVar, Literal, Optional
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import Self
@@ -12,18 +12,30 @@ from typing_extensions import Self
 from cachekit.config import fields
 from cachekit.config.validation import ConfigurationError
 
-_SETTINGS = {setting.name: setting for setting in fields.PROCESS}
+
+def find(table: tuple[fields.Setting, ...], name: str) -> fields.Setting:
+    """The setting of that name; KeyError where the table has none."""
+    for setting in table:
+        if setting.name == name:
+            return setting
+    raise KeyError(name)
 
 
-def field(name: str) -> Any:
-    """The pydantic field of a setting in the shared table."""
-    setting = _SETTINGS[name]
+def field(table: tuple[fields.Setting, ...], name: str) -> Any:
+    """The pydantic field of a setting in one of the shared tables."""
+    setting = find(table, name)
     return Field(
-        default=setting.default,
+        default_factory=lambda: setting.default,
         ge=setting.least,
         gt=setting.above,
+        le=setting.most,
         description=setting.text,
     )
+
+
+def read(reader: fields.Reader) -> Any:
+    """The annotation that has a field's value checked by a table's reader."""
+    return BeforeValidator(lambda value: reader.parse(value) if isinstance(value, str) else reader.check(value))
 
 
 class Variables(PydanticBaseSettingsSource):
@@ -31,7 +43,7 @@ class Variables(PydanticBaseSettingsSource):
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         present = fields.variables()
-        names = _SETTINGS[field_name].variables
+        names = find(getattr(self.settings_cls, "table"), field_name).variables  # noqa: B009
         return next((present[name] for name in names if name in present), None), field_name, False
 
     def __call__(self) -> dict[str, Any]:
@@ -41,6 +53,9 @@ class Variables(PydanticBaseSettingsSource):
 
 class EnvironmentConfig(BaseSettings):
     """Base of the models: fields come from arguments, then from the environment, then from defaults."""
+
+    table: ClassVar[tuple[fields.Setting, ...]] = fields.PROCESS
+    """Where the fields' names, defaults, ranges and variables are."""
 
     model_config = SettingsConfigDict(
         extra="forbid",
@@ -71,13 +86,21 @@ class EnvironmentConfig(BaseSettings):
         """The settings that the environment gives."""
         return cls()
 
+    def _plain(self) -> dict[str, Any]:
+        """The fields as the engine takes them, secrets in the open."""
+        return {setting.name: getattr(self, setting.name) for setting in self.table}
+
     @classmethod
     def _translated(cls, error: ValidationError, arguments: dict[str, Any]) -> ConfigurationError:
         """pydantic's error as ours: the first field's name or variable, what is expected, no secret."""
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        first = error.errors(include_url=False, include_input=False)[0]
+        own = first.get("ctx", {}).get("error")
+        if isinstance(own, ConfigurationError):
+            return own
         name = str(first["loc"][0]) if first["loc"] else cls.__name__
-        setting = _SETTINGS.get(name)
-        if setting is None:
+        try:
+            setting = find(cls.table, name)
+        except KeyError:
             from difflib import get_close_matches
 
             near = get_close_matches(name, cls.model_fields, n=1)
@@ -101,20 +124,20 @@ class CachekitConfig(EnvironmentConfig):
     `cachekit.config.fields` for the variables.
     """
 
-    redis_url: str = field("redis_url")
-    connection_pool_size: int = field("connection_pool_size")
-    socket_timeout: float = field("socket_timeout")
-    socket_connect_timeout: float = field("socket_connect_timeout")
-    default_ttl: int = field("default_ttl")
-    max_value_size: int = field("max_value_size")
-    max_chunk_size_mb: int = field("max_chunk_size_mb")
-    enable_compression: bool = field("enable_compression")
-    l1_enabled: bool = field("l1_enabled")
-    l1_max_size_mb: int = field("l1_max_size_mb")
-    l1_total_mb: Optional[int] = field("l1_total_mb")  # noqa: UP045 - evaluated by pydantic on 3.9
-    disabled: bool = field("disabled")
-    master_key: Optional[SecretStr] = field("master_key")  # noqa: UP045
-    encryption: Optional[Literal["all"]] = field("encryption")  # noqa: UP045
+    redis_url: str = field(fields.PROCESS, "redis_url")
+    connection_pool_size: int = field(fields.PROCESS, "connection_pool_size")
+    socket_timeout: float = field(fields.PROCESS, "socket_timeout")
+    socket_connect_timeout: float = field(fields.PROCESS, "socket_connect_timeout")
+    default_ttl: int = field(fields.PROCESS, "default_ttl")
+    max_value_size: int = field(fields.PROCESS, "max_value_size")
+    max_chunk_size_mb: int = field(fields.PROCESS, "max_chunk_size_mb")
+    enable_compression: bool = field(fields.PROCESS, "enable_compression")
+    l1_enabled: bool = field(fields.PROCESS, "l1_enabled")
+    l1_max_size_mb: int = field(fields.PROCESS, "l1_max_size_mb")
+    l1_total_mb: Optional[int] = field(fields.PROCESS, "l1_total_mb")  # noqa: UP045 - evaluated by pydantic on 3.9
+    disabled: bool = field(fields.PROCESS, "disabled")
+    master_key: Optional[SecretStr] = field(fields.PROCESS, "master_key")  # noqa: UP045
+    encryption: Optional[Literal["all"]] = field(fields.PROCESS, "encryption")  # noqa: UP045
 
     def get_safe_repr(self) -> dict[str, Any]:
         """The fields with every secret masked, for logs and support."""

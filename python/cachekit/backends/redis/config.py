@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cachekit.config import fields
 from cachekit.config.settings import EnvironmentConfig, field
 
 
@@ -15,10 +16,12 @@ def without_password(url: str) -> str:
 class RedisBackendConfig(EnvironmentConfig):
     """How to reach a Redis. Fields that are not given come from the environment, as in `CachekitConfig`."""
 
-    redis_url: str = field("redis_url")
-    connection_pool_size: int = field("connection_pool_size")
-    socket_timeout: float = field("socket_timeout")
-    socket_connect_timeout: float = field("socket_connect_timeout")
+    table = fields.REDIS
+
+    redis_url: str = field(fields.REDIS, "redis_url")
+    connection_pool_size: int = field(fields.REDIS, "connection_pool_size")
+    socket_timeout: float = field(fields.REDIS, "socket_timeout")
+    socket_connect_timeout: float = field(fields.REDIS, "socket_connect_timeout")
 
     def __repr__(self) -> str:
         return (

@@ -1,4 +1,4 @@
-"""Redis locks as objects: awaited, entered with ``async with``, or entered with ``with``."""
+"""Locks as objects: awaited, entered with ``async with``, or entered with ``with``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,17 @@
+"""The Memcached backend."""
+
+from __future__ import annotations
+
+from cachekit._lazy import lazy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cachekit.backends.memcached.config import MemcachedBackendConfig
+
+_HOMES = {
+    "MemcachedBackendConfig": "cachekit.backends.memcached.config",
+}
+
+__all__ = ["MemcachedBackendConfig"]
+
+__getattr__ = lazy(__name__, _HOMES)

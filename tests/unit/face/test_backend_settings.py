@@ -1,0 +1,130 @@
+"""The settings of each backend: the model, and the reader without pydantic, say the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cachekit import ConfigurationError
+from cachekit.backends.cachekitio import CachekitIOBackendConfig
+from cachekit.backends.file import FileBackendConfig
+from cachekit.backends.memcached import MemcachedBackendConfig
+from cachekit.backends.redis import RedisBackendConfig
+from cachekit.config import fields
+from cachekit.config.fields import Setting
+
+KEY = "ck_test_0123456789abcdef"
+MODELS: list[Any] = [RedisBackendConfig, CachekitIOBackendConfig, FileBackendConfig, MemcachedBackendConfig]
+EACH = [(model, setting) for model in MODELS for setting in model.table]
+
+
+@pytest.fixture(autouse=True)
+def an_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEKIT_API_KEY", KEY)
+
+
+def light(model: Any) -> Any:
+    try:
+        return fields.given(model.table, None)
+    except ConfigurationError as error:
+        return str(error)
+
+
+def heavy(model: Any) -> Any:
+    try:
+        return fields.given(model.table, model())
+    except ConfigurationError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_defaults_agree(model: Any) -> None:
+    assert light(model) == heavy(model)
+    assert set(model.model_fields) == {setting.name for setting in model.table}
+
+
+TEXTS = ["0", "1", "7", "-3", "2.5", "true", "Off", "nonsense", "inf", "nan", " 5 ", "0600", "0777", "12:34", "[]"]
+SERVER_TEXTS = [
+    '["mc1:11211", "mc2:11211"]',
+    '["mc1"]',
+    '["mc1:0"]',
+    '["mc1:65536"]',
+    '"mc1:11211"',
+    '["/run/mc.sock"]',
+    "100000",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS + SERVER_TEXTS)
+@pytest.mark.parametrize(("model", "setting"), EACH, ids=lambda item: getattr(item, "name", ""))
+def test_both_readers_agree(model: Any, setting: Setting, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(setting.variables[0], text)
+    quick = light(model)
+    assert quick == heavy(model)
+    if isinstance(quick, str):
+        assert setting.variables[0] in quick
+        if not setting.secret and setting.name != "max_value_mb":
+            assert repr(text) in quick
+
+
+def test_the_documented_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "CACHEKIT_FILE_CACHE_DIR": "/tmp/elsewhere",
+        "CACHEKIT_FILE_MAX_SIZE_MB": "2048",
+        "CACHEKIT_FILE_MAX_VALUE_MB": "200",
+        "CACHEKIT_FILE_MAX_ENTRY_COUNT": "5000",
+        "CACHEKIT_FILE_LOCK_TIMEOUT_SECONDS": "2.5",
+        "CACHEKIT_FILE_PERMISSIONS": "0640",
+        "CACHEKIT_FILE_DIR_PERMISSIONS": "0750",
+        "CACHEKIT_MEMCACHED_SERVERS": '["mc1:11211", "mc2:11211"]',
+        "CACHEKIT_MEMCACHED_KEY_PREFIX": "myapp:",
+        "CACHEKIT_API_URL": "https://api.example.org",
+        "CACHEKIT_ALLOW_CUSTOM_HOST": "true",
+        "CACHEKIT_CONNECTION_POOL_SIZE": "20",
+    }.items():
+        monkeypatch.setenv(name, value)
+    file = fields.given(fields.FILE, None)
+    assert file["cache_dir"] == "/tmp/elsewhere"
+    assert (file["max_size_mb"], file["max_value_mb"], file["max_entry_count"]) == (2048, 200, 5000)
+    assert (file["lock_timeout_seconds"], file["permissions"], file["dir_permissions"]) == (2.5, 0o640, 0o750)
+    memcached = fields.given(fields.MEMCACHED, None)
+    assert memcached["servers"] == ("mc1:11211", "mc2:11211")
+    assert memcached["key_prefix"] == "myapp:"
+    io = fields.given(fields.CACHEKITIO, None)
+    assert (io["api_url"], io["allow_custom_host"]) == ("https://api.example.org", True)
+    assert io["connection_pool_size"] == fields.given(fields.REDIS, None)["connection_pool_size"] == 20
+
+
+def test_the_largest_value_is_half_of_the_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEKIT_FILE_MAX_SIZE_MB", "10")
+    assert fields.given(fields.FILE, None)["max_value_mb"] == FileBackendConfig().max_value_mb == 5
+    monkeypatch.setenv("CACHEKIT_FILE_MAX_VALUE_MB", "6")
+    with pytest.raises(ConfigurationError, match="at most half of max_size_mb=10"):
+        fields.given(fields.FILE, None)
+    with pytest.raises(ConfigurationError, match="at most half of max_size_mb=10"):
+        FileBackendConfig()
+
+
+@pytest.mark.parametrize("servers", ["mc1:11211", [], ["mc1"], ["mc1:port"], [11211], [":11211"]])
+def test_servers_given_wrongly(servers: Any) -> None:
+    with pytest.raises(ConfigurationError, match="servers="):
+        MemcachedBackendConfig(servers=servers)
+
+
+def test_modes_that_shut_the_owner_out() -> None:
+    for mode in (0o400, 0o1777, -1, "abc", True):
+        with pytest.raises(ConfigurationError, match="permissions"):
+            FileBackendConfig(permissions=mode)  # type: ignore[arg-type]
+
+
+def test_an_account_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CACHEKIT_API_KEY")
+    with pytest.raises(ConfigurationError, match="CACHEKIT_API_KEY, which is not set") as caught:
+        CachekitIOBackendConfig()
+    assert caught.value.code == "E060"
+
+
+def test_the_key_never_shows() -> None:
+    config = CachekitIOBackendConfig()
+    assert KEY not in repr(config) + str(config) + repr(config.model_dump())
