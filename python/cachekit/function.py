@@ -10,7 +10,7 @@ from cachekit import ttl as _ttl
 from cachekit.binding import BoundCachedMethod
 from cachekit.calls import CallShape
 from cachekit.config import effective
-from cachekit.config.decorator import UNSET, get_default_backend
+from cachekit.config.decorator import MANAGED, Unset, get_default_backend
 from cachekit.config.nested import MonitoringConfig
 from cachekit.config.validation import ConfigurationError
 
@@ -159,12 +159,14 @@ class Handle:
     def _resolve_backend(self) -> Any:
         """The backend of this function by the process's rule; None = this process only."""
         backend = self.config.backend
-        if backend is UNSET:
-            backend = get_default_backend()
-            if backend is None:
-                from cachekit.cache_handler import get_backend_provider
+        if isinstance(backend, Unset):
+            from cachekit.cache_handler import get_backend_provider
 
-                backend = get_backend_provider().get_backend()
+            provider = get_backend_provider()
+            chosen = None if backend is MANAGED else get_default_backend()
+            if chosen is None:
+                chosen = provider.get_managed() if backend is MANAGED else provider.get_backend()
+            backend = chosen
         if backend is not None and self._must_be_encrypted():
             _logger().warning(
                 "%s.%s stays in this process: a master key is configured, so its results are to be encrypted, and "

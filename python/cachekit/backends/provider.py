@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from cachekit.backends.base import BaseBackend
 
+    _Kind = tuple[str, str, tuple[fields.Setting, ...], tuple[str, ...]]
+
 # First match wins; for each: its name, its class, its settings, and the variables that select it.
 # REDIS_URL beside CACHEKIT_REDIS_URL is a precedence, not a conflict.
 _KINDS = (
@@ -35,8 +37,8 @@ class DefaultBackendProvider:
     """Picks the backend by what is set: CachekitIO, Redis, Memcached, File, or none."""
 
     def __init__(self) -> None:
-        # The backend that was made last, and the settings that it was made from.
-        self._made: tuple[tuple[object, ...], BaseBackend] | None = None
+        # The backend of each kind that was made last, and the settings that it was made from.
+        self._made: dict[str, tuple[tuple[object, ...], BaseBackend]] = {}
 
     def get_backend(self) -> BaseBackend | None:
         """The backend that the settings name; None where nothing is set. Connects to nothing.
@@ -56,17 +58,26 @@ class DefaultBackendProvider:
             return None
         if len(found) > 1:
             _tell_ambiguous([variable for _, variable in found])
-        (kind, home, table, _), variable = found[0]
-        if kind in _TO_COME:
+        kind, variable = found[0]
+        return self._backend(kind, variable)
+
+    def get_managed(self) -> BaseBackend:
+        """The CachekitIO backend of the account that CACHEKIT_API_KEY names, whatever else is set."""
+        return self._backend(_KINDS[0], "CACHEKIT_API_KEY")
+
+    def _backend(self, kind: _Kind, variable: str) -> BaseBackend:
+        name, home, table, _ = kind
+        if name in _TO_COME:
             raise absent(
-                f"the {kind} backend, which {variable} selects,",
+                f"the {name} backend, which {variable} selects,",
                 f"unset {variable}, or name a backend with backend= or set_default_backend()",
             )
-        values = settings.values if table is fields.REDIS else fields.given(table, None)
-        made_from = (kind, *(values[setting.name] for setting in table))
-        if self._made is None or self._made[0] != made_from:
-            self._made = (made_from, _class(home)._zero_config())
-        return self._made[1]
+        values = effective.current().values if table is fields.REDIS else fields.given(table, None)
+        made_from = tuple(values[setting.name] for setting in table)
+        made = self._made.get(name)
+        if made is None or made[0] != made_from:
+            made = self._made[name] = (made_from, _class(home)._zero_config())
+        return made[1]
 
 
 def _class(home: str) -> Any:

@@ -27,18 +27,24 @@ if TYPE_CHECKING:
 
 
 class Unset:
-    """The type of `UNSET`: no backend was named, so the process's rule picks one."""
+    """The type of what stands for a backend until the first use."""
 
-    __slots__ = ()
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     def __repr__(self) -> str:
-        return "<unset>"
+        return f"<{self._name.lower()}>"
 
     def __reduce__(self) -> str:
-        return "UNSET"
+        return self._name
 
 
-UNSET = Unset()
+UNSET = Unset("UNSET")
+"""No backend was named: the process's rule picks one."""
+MANAGED = Unset("MANAGED")
+"""The CachekitIO account that the environment names."""
 
 # The frame's canonical name for each name of a serializer.
 SERIALIZERS = {"std": "default", "standard": "default", "default": "default"}
@@ -103,7 +109,7 @@ class DecoratorConfig(Group):
                 object.__setattr__(self, "integrity_checking", False)
             object.__setattr__(self, "serializer", "std")
         object.__setattr__(self, "serializer", _serializer(self.serializer))
-        if self.backend is not UNSET and self.backend is not None:
+        if self.backend is not None and not isinstance(self.backend, Unset):
             from cachekit.backends.base import require_backend
 
             require_backend(self.backend)

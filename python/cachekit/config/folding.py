@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from cachekit.config.decorator import GROUPS, DecoratorConfig
+from cachekit.config.decorator import GROUPS, MANAGED, DecoratorConfig
 from cachekit.config.nested import (
     BackpressureConfig,
     CircuitBreakerConfig,
@@ -76,7 +76,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "minimal": _OFF,
     "test": _OFF,
     "production": {},
-    "io": {},
+    "io": {"backend": MANAGED},
     "dev": {
         "l1": L1CacheConfig(invalidation_enabled=False, namespace_index=False),
         "monitoring": MonitoringConfig(enable_prometheus_metrics=False),

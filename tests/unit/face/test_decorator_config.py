@@ -19,6 +19,7 @@ from cachekit import (
     TimeoutConfig,
     cache,
 )
+from cachekit.config.decorator import MANAGED
 from cachekit.config.folding import fold
 
 
@@ -234,7 +235,8 @@ def test_secure_and_io_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ConfigurationError, match="CACHEKIT_API_KEY"):
         DecoratorConfig.io()
     monkeypatch.setenv("CACHEKIT_API_KEY", "ck_test_secret")
-    assert DecoratorConfig.io(ttl=300) == DecoratorConfig.production(ttl=300)
+    assert DecoratorConfig.io(ttl=300, backend=None) == DecoratorConfig.production(ttl=300, backend=None)
+    assert pickle.loads(pickle.dumps(DecoratorConfig.io().backend)) is MANAGED
 
 
 @pytest.mark.parametrize(
