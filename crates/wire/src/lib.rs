@@ -1,10 +1,11 @@
-//! The bytes of the CacheKit protocol: keys, MessagePack, envelope and frame.
+//! The bytes of the CacheKit protocol: keys, MessagePack, envelope, encryption and frame.
 //!
 //! Everything here is a pure function from bytes to bytes: no I/O, no clock, no randomness and no
 //! Python. What is written is exact to the byte wherever the protocol fixes it; what is read may come
 //! from anybody, so every length is checked against the input before memory is taken, and every
 //! failure is a typed error.
 
+pub mod encryption;
 pub mod envelope;
 pub mod frame;
 pub mod generation;

@@ -1,0 +1,191 @@
+//! Encrypted payloads: AES-256-GCM under a key of the tenant, bound to the entry that they belong to.
+//!
+//! ```text
+//! nonce (12) ‖ ciphertext ‖ tag (16)
+//! ```
+//!
+//! The key is derived from a [`MasterKey`] for one tenant; the additional data ([`Binding`]) names the
+//! tenant, the cache key and the form of the payload, so that a ciphertext opens nowhere but where it
+//! was written. A [`Keyring`] holds the key that encrypts and up to [`MAX_PREVIOUS`] that it replaced.
+//! Randomness is passed in. Format source: the public CacheKit protocol.
+
+mod binding;
+mod derive;
+mod error;
+mod keyring;
+mod nonce;
+
+pub use binding::Binding;
+pub use derive::{Fingerprint, MAX_TENANT_BYTES};
+pub use error::{KeyError, OpenError, TenantError};
+pub use keyring::{Keyring, MAX_PREVIOUS, MIN_KEY_BYTES, MasterKey};
+
+use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
+
+use derive::DerivedKey;
+use nonce::Nonces;
+
+/// The name of the cipher in an entry's header.
+pub const ALGORITHM: &str = "AES-256-GCM";
+/// The bytes of a nonce.
+pub const NONCE_LEN: usize = 12;
+/// The bytes of an authentication tag.
+pub const TAG_LEN: usize = 16;
+
+/// The keys of one tenant, derived from every master key of a ring; the first one encrypts.
+///
+/// Keys are wiped from memory when this is dropped, and never shown by `Debug`.
+pub struct TenantKeys {
+    tenant: Box<str>,
+    keys: Vec<DerivedKey>,
+    nonces: Nonces,
+}
+
+/// How an entry was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// Which key of the ring did: 0 is the current one, 1 the newest of the previous ones.
+    pub key: usize,
+    /// Whether the entry named that key. It did not if it names no key at all, or one that is not in
+    /// the ring although the current one opened it.
+    pub named: bool,
+}
+
+impl TenantKeys {
+    /// Derives the keys of `tenant` from every key of `ring`.
+    ///
+    /// `start` is where the counter in the nonces begins: a random number, drawn for this value alone.
+    ///
+    /// # Errors
+    /// When the tenant's name is empty or longer than [`MAX_TENANT_BYTES`].
+    pub fn derive(ring: &Keyring, tenant: &str, start: u32) -> Result<Self, TenantError> {
+        derive::check(tenant)?;
+        Ok(Self {
+            tenant: tenant.into(),
+            keys: ring
+                .keys()
+                .map(|key| DerivedKey::new(key, tenant))
+                .collect(),
+            nonces: Nonces::starting_at(start),
+        })
+    }
+
+    /// The tenant.
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
+    /// What names the key that encrypts, in the headers of its entries.
+    #[must_use]
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.keys[0].fingerprint
+    }
+
+    /// Appends to `out` the encrypted form of what `write` appends to it.
+    ///
+    /// `random` is 64 bits drawn for this entry alone; `binding` is what [`Binding::write`] made.
+    ///
+    /// # Errors
+    /// What `write` says; `out` is then as it was.
+    ///
+    /// # Panics
+    /// If `write` takes away from `out`, or appends 64 GiB or more.
+    pub fn seal<E>(
+        &self,
+        random: u64,
+        binding: &[u8],
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let start = out.len();
+        let nonce = self.nonces.next(random);
+        out.extend_from_slice(&nonce);
+        if let Err(error) = write(out) {
+            out.truncate(start);
+            return Err(error);
+        }
+        let tag = self.keys[0]
+            .cipher
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(binding),
+                &mut out[start + NONCE_LEN..],
+            )
+            .expect("payloads are below the cipher's limit of 64 GiB");
+        out.extend_from_slice(tag.as_ref());
+        Ok(())
+    }
+
+    /// Decrypts `sealed`: the payload replaces the contents of `into`.
+    ///
+    /// `fingerprint` is what the entry's header says. The key of that name is tried; if the ring has
+    /// none, the current one; if the header says nothing, all in their order. `into` keeps its
+    /// allocation where that suffices, and costs least when its *length* does too. After an error it
+    /// is empty.
+    ///
+    /// # Errors
+    /// [`OpenError`]; which byte or member was wrong cannot be told, on purpose.
+    pub fn open(
+        &self,
+        sealed: &[u8],
+        fingerprint: Option<&str>,
+        binding: &[u8],
+        into: &mut Vec<u8>,
+    ) -> Result<Opened, OpenError> {
+        let Some(len) = sealed.len().checked_sub(NONCE_LEN + TAG_LEN) else {
+            into.clear();
+            return Err(OpenError::Short { have: sealed.len() });
+        };
+        let (nonce, rest) = sealed.split_at(NONCE_LEN);
+        let parts = Parts {
+            nonce: nonce.try_into().expect("it was cut to that length"),
+            ciphertext: &rest[..len],
+            tag: &rest[len..],
+        };
+        into.resize(len, 0);
+        let opened = match fingerprint {
+            Some(name) => {
+                let named = self.keys.iter().position(|key| key.fingerprint == *name);
+                let key = named.unwrap_or(0);
+                let named = named.is_some();
+                parts
+                    .open(&self.keys[key].cipher, binding, into)
+                    .then_some(Opened { key, named })
+            }
+            None => (0..self.keys.len())
+                .find(|key| parts.open(&self.keys[*key].cipher, binding, into))
+                .map(|key| Opened { key, named: false }),
+        };
+        opened.ok_or_else(|| {
+            into.clear();
+            OpenError::Unauthentic
+        })
+    }
+}
+
+impl std::fmt::Debug for TenantKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TenantKeys").finish_non_exhaustive()
+    }
+}
+
+/// A stored payload, taken apart.
+struct Parts<'a> {
+    nonce: [u8; NONCE_LEN],
+    ciphertext: &'a [u8],
+    tag: &'a [u8],
+}
+
+impl Parts<'_> {
+    fn open(&self, cipher: &LessSafeKey, binding: &[u8], into: &mut [u8]) -> bool {
+        let nonce = Nonce::assume_unique_for_key(self.nonce);
+        let binding = Aad::from(binding);
+        cipher
+            .open_separate_gather(nonce, binding, self.ciphertext, self.tag, into)
+            .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;
