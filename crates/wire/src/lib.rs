@@ -1,4 +1,4 @@
-//! The bytes of the CacheKit protocol: keys, MessagePack, envelope, encryption and frame.
+//! The bytes of the CacheKit protocol: keys, MessagePack, envelope, encryption, frame and interop mode.
 //!
 //! Everything here is a pure function from bytes to bytes: no I/O, no clock, no randomness and no
 //! Python. What is written is exact to the byte wherever the protocol fixes it; what is read may come
@@ -9,5 +9,6 @@ pub mod encryption;
 pub mod envelope;
 pub mod frame;
 pub mod generation;
+pub mod interop;
 pub mod keys;
 pub mod msgpack;

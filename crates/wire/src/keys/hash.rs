@@ -10,7 +10,7 @@ pub fn content_hash(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// Appends `bytes` in lower-case hexadecimal.
-pub(super) fn push_hex(out: &mut String, bytes: &[u8]) {
+pub(crate) fn push_hex(out: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut hex = [0; HEX_LEN];
     for (pair, b) in hex.chunks_exact_mut(2).zip(bytes) {

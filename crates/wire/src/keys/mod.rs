@@ -19,7 +19,8 @@ mod hash;
 pub use fit::{fit_key, shorten_key};
 pub use hash::content_hash;
 
-use hash::{HEX_LEN, push_hex};
+use hash::HEX_LEN;
+pub(crate) use hash::push_hex;
 
 /// The longest automatic key, in characters; a longer one is shortened.
 pub const MAX_KEY_CHARS: usize = 250;
