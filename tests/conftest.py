@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.memcached_server import MemcachedServer
 from tests.support.proxy import FaultProxy
@@ -39,6 +40,11 @@ MARKS = {
     "slow": "takes more than two seconds",
 }
 FOREIGN_VARIABLES = ("REDIS_URL", "LOG_LEVEL")
+
+
+# Properties say what holds, not how fast: a busy machine is no counterexample.
+settings.register_profile("cachekit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cachekit")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 # Stands for CACHEKIT_DEFAULT_TTL, which the first call brings with the other settings.
 _UNTIL_SETTINGS = 3600.0
 
+# The program itself, and what a spawned worker of multiprocessing calls it.
+_MAIN = ("__main__", "__mp_main__")
+
 _warned_main = False
 
 
@@ -188,7 +191,7 @@ class Handle:
 
     def _warn_main(self) -> None:
         global _warned_main
-        if self.module == "__main__" and not _warned_main and self.config.stored_namespace is None:
+        if self.module in _MAIN and not _warned_main and self.config.stored_namespace is None:
             _warned_main = True
             _logger().warning(
                 "%s is defined in __main__: every program's functions of this name share entries; give it a namespace=",

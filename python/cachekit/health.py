@@ -28,9 +28,9 @@ def status(handle: Handle) -> dict[str, Any]:
         "healthy": healthy,
         "overall_healthy": healthy,
         "features_enabled": {
-            "circuit_breaker": config.circuit_breaker.enabled,
-            "adaptive_timeout": config.timeout.enabled,
-            "backpressure": config.backpressure.enabled,
+            "circuit_breaker": breaker is not None,
+            "adaptive_timeout": timeout is not None,
+            "backpressure": backpressure is not None,
             "statistics": config.monitoring.collect_stats,
             "structured_logging": config.monitoring.enable_structured_logging,
         },
@@ -109,42 +109,50 @@ def _component(feature: dict[str, Any] | None, healthy: bool) -> str:
 
 
 def _features(handle: Handle) -> tuple[dict[str, Any] | None, ...]:
-    """The three protections as they are; at rest where no backend was used yet, None where off."""
-    config, seen = handle.config, handle.core._health()
-    breaker = backpressure = timeout = None
-    if config.circuit_breaker.enabled:
-        limits = config.circuit_breaker
-        breaker = {
-            "state": "CLOSED",
-            "failure_count": 0,
-            "success_count": 0,
-            "half_open_permits": 0,
-            "last_failure_time": None,
-            "next_attempt": None,
-            **seen.get("circuit_breaker", {}),
-            "namespace": config.stored_namespace,
-            "config": {
-                "failure_threshold": limits.failure_threshold,
-                "success_threshold": limits.success_threshold,
-                "recovery_timeout": limits.recovery_timeout,
-                "half_open_requests": limits.half_open_requests,
-            },
-        }
-    if config.backpressure.enabled:
-        backpressure = {
-            "max_concurrent": config.backpressure.max_concurrent_requests,
-            "current_requests": 0,
-            "queue_size": config.backpressure.queue_size,
-            "queue_depth": 0,
-            "rejected_requests": 0,
-            **seen.get("backpressure", {}),
-        }
-    if config.timeout.enabled:
-        timeout = {
-            "current_timeout": config.timeout.initial,
-            "base_timeout": config.timeout.initial,
-            "average_duration": None,
-            "samples": 0,
-            **seen.get("adaptive_timeout", {}),
-        }
-    return breaker, backpressure, timeout
+    """The three protections, None where off. In use, those in force: functions of a namespace share them."""
+    seen = handle.core._health()
+    if seen is None:
+        return _at_rest(handle)
+    breaker = seen.get("circuit_breaker")
+    if breaker is not None:
+        breaker["namespace"] = handle.config.stored_namespace
+    return breaker, seen.get("backpressure"), seen.get("adaptive_timeout")
+
+
+def _at_rest(handle: Handle) -> tuple[dict[str, Any] | None, ...]:
+    """The protections that the function asks for, where no backend was used yet."""
+    config = handle.config
+    limits = config.circuit_breaker
+    breaker = {
+        "state": "CLOSED",
+        "failure_count": 0,
+        "success_count": 0,
+        "half_open_permits": 0,
+        "last_failure_time": None,
+        "next_attempt": None,
+        "config": {
+            "failure_threshold": limits.failure_threshold,
+            "success_threshold": limits.success_threshold,
+            "recovery_timeout": limits.recovery_timeout,
+            "half_open_requests": limits.half_open_requests,
+        },
+        "namespace": config.stored_namespace,
+    }
+    backpressure = {
+        "max_concurrent": config.backpressure.max_concurrent_requests,
+        "current_requests": 0,
+        "queue_size": config.backpressure.queue_size,
+        "queue_depth": 0,
+        "rejected_requests": 0,
+    }
+    timeout = {
+        "current_timeout": config.timeout.initial,
+        "base_timeout": config.timeout.initial,
+        "average_duration": None,
+        "samples": 0,
+    }
+    return (
+        breaker if limits.enabled else None,
+        backpressure if config.backpressure.enabled else None,
+        timeout if config.timeout.enabled else None,
+    )

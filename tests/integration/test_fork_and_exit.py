@@ -41,6 +41,7 @@ def run_fork(server: RedisServer, namespace: str, folder: Path, scenario: str) -
         "fork_during_a_flight",
         "fork_during_a_flight_with_redis",
         "fork_during_an_async_flight",
+        "fork_during_a_refresh",
         "fork_inside_a_cached_function",
         "fork_and_drop_the_tasks",
         "fork_under_load",

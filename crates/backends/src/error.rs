@@ -53,6 +53,7 @@ pub struct BackendError {
     operation: &'static str,
     message: Box<str>,
     source: Option<Arc<dyn Error + Send + Sync>>,
+    uncounted: bool,
 }
 
 impl BackendError {
@@ -64,7 +65,21 @@ impl BackendError {
             operation,
             message: one_line(&scrub(message.as_ref())).into(),
             source: None,
+            uncounted: false,
         }
+    }
+
+    /// The same error, of which circuit breakers take no notice.
+    #[must_use]
+    pub fn uncounted(mut self) -> Self {
+        self.uncounted = true;
+        self
+    }
+
+    /// Whether circuit breakers take no notice of it.
+    #[must_use]
+    pub fn is_uncounted(&self) -> bool {
+        self.uncounted
     }
 
     /// The same error with the error that caused it.

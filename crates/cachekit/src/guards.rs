@@ -183,7 +183,8 @@ impl Guards {
             Err(error) => {
                 let kind = failure_kind(error.kind());
                 // A permit that is dropped without a verdict counts as nothing.
-                if let Some(permit) = permit.filter(|_| !self.uncounted.contains(&error.kind())) {
+                let counted = !error.is_uncounted() && !self.uncounted.contains(&error.kind());
+                if let Some(permit) = permit.filter(|_| counted) {
                     permit.failure(now, kind);
                 }
                 if let Some(adaptive) = self.lane(lane).filter(|_| kind == FailureKind::Timeout) {

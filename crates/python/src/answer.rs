@@ -10,7 +10,7 @@ use crate::{
     clock::CLOCK,
     codec::{Held, KeyBuf},
     core::{Core, Once},
-    gil,
+    gil, log,
     plan::{Laid, Plan, bypass, call_function, collect, plainly, plan},
     sync_call::{self, RawArgs},
     value::hand_out,
@@ -97,7 +97,7 @@ fn refresh_later(
         Ok(_) => entry.end_refresh(), // At capacity or not copyable: a later hit asks again.
         Err(error) => {
             entry.end_refresh();
-            error.write_unraisable(py, None);
+            log::report(py, error);
         }
     }
 }

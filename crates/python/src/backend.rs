@@ -17,7 +17,7 @@ use crate::{
     core::BUDGET,
     log::log,
     namespace::{Guarding, Identity, Namespace},
-    options::Settings,
+    options::{Options, Settings},
 };
 
 /// The backend that was found for a function.
@@ -62,13 +62,13 @@ impl Resolved {
 pub(crate) fn resolve(
     found: &Bound<'_, PyAny>,
     namespace: &Namespace,
-    guards: &GuardConfig,
+    options: &Options,
     settings: Settings,
 ) -> PyResult<Resolved> {
     if found.is_none() {
         return Ok(Resolved::local(settings));
     }
-    let py = found.py();
+    let (py, guards) = (found.py(), &options.guards);
     if let Some(ours) = found.getattr_opt(intern!(py, "_native"))?
         && let Ok(ours) = ours.cast::<NativeBackend>()
     {
@@ -82,7 +82,8 @@ pub(crate) fn resolve(
             tenant: ours.tenant.clone(),
         });
     }
-    let backend: Arc<dyn Backend> = Arc::new(PythonBackend::adopt(found)?);
+    let backend: Arc<dyn Backend> =
+        Arc::new(PythonBackend::adopt(found, &options.excluded_exceptions)?);
     let guarding = namespace.store(Identity::of_object(found), backend, guards);
     Ok(Resolved {
         store: Some(guarded(py, guarding, guards)),

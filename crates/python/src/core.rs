@@ -144,8 +144,7 @@ impl Core {
                 return Ok(Resolved::local(settings));
             }
         };
-        let guards = &self.options.guards;
-        let resolved = backend::resolve(found.bind(py), &self.namespace, guards, settings)?;
+        let resolved = backend::resolve(found.bind(py), &self.namespace, &self.options, settings)?;
         if let (Some(_), Some(reason)) = (&resolved.store, &self.options.local_reason) {
             self.warn_once(py, Once::LocalOnly, || {
                 format!(

@@ -307,12 +307,12 @@ impl Core {
         )
     }
 
-    /// What the guards are doing; empty before the first use of a backend.
+    /// What the guards are doing, of those that are on; None before the first use of a backend.
     #[pyo3(name = "_health")]
-    fn health<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    fn health<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let report = PyDict::new(py);
         let Some(store) = self.resolved_store() else {
-            return Ok(report);
+            return Ok(None);
         };
         let (guards, at) = (store.guards(), now());
         if let Some(breaker) = guards.breaker() {
@@ -324,6 +324,12 @@ impl Core {
             part.set_item("half_open_permits", seen.half_open_permits)?;
             part.set_item("last_failure_time", seen.last_failure.map(wall_seconds))?;
             part.set_item("next_attempt", seen.next_attempt.map(wall_seconds))?;
+            let (limits, config) = (breaker.config(), PyDict::new(py));
+            config.set_item("failure_threshold", limits.failure_threshold)?;
+            config.set_item("success_threshold", limits.success_threshold)?;
+            config.set_item("recovery_timeout", limits.recovery_timeout.as_secs_f64())?;
+            config.set_item("half_open_requests", limits.half_open_requests)?;
+            part.set_item("config", config)?;
             report.set_item("circuit_breaker", part)?;
         }
         if let Some(backpressure) = guards.backpressure() {
@@ -345,7 +351,7 @@ impl Core {
             part.set_item("samples", seen.samples)?;
             report.set_item("adaptive_timeout", part)?;
         }
-        Ok(report)
+        Ok(Some(report))
     }
 
     /// Lets a later hit start the refresh of an entry again.

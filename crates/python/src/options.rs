@@ -43,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) lock: bool,
     pub(crate) lock_wait: Duration,
     pub(crate) guards: GuardConfig,
+    /// Exceptions of a custom backend that its breaker does not count: a tuple of classes.
+    pub(crate) excluded_exceptions: Py<PyAny>,
     /// Rewrites a call so that all its spellings share an entry.
     pub(crate) normalize: Option<Py<PyAny>>,
     /// Gives what depends on the process's settings, at first use.
@@ -127,6 +129,7 @@ impl Options {
             lock: get(dict, "lock")?,
             lock_wait: seconds(get(dict, "lock_wait")?)?,
             guards: guards(dict)?,
+            excluded_exceptions: required(dict, "excluded_exceptions")?.unbind(),
             normalize: callable("normalize")?,
             settings: required(dict, "settings")?.unbind(),
             refresh_ttl: get(dict, "refresh_ttl")?,
@@ -210,9 +213,14 @@ impl Options {
         for held in [&self.key, &self.normalize].into_iter().flatten() {
             visit.call(held)?;
         }
-        [&self.resolve_backend, &self.settings, &self.bind]
-            .into_iter()
-            .try_for_each(|h| visit.call(h))
+        [
+            &self.resolve_backend,
+            &self.settings,
+            &self.bind,
+            &self.excluded_exceptions,
+        ]
+        .into_iter()
+        .try_for_each(|h| visit.call(h))
     }
 }
 

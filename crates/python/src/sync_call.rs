@@ -191,7 +191,7 @@ impl Drop for Leading<'_> {
         let reset = leading_var(self.py)
             .and_then(|var| var.call_method1(intern!(self.py, "reset"), (&self.token,)));
         if let Err(error) = reset {
-            error.write_unraisable(self.py, None);
+            log::report(self.py, error);
         }
     }
 }

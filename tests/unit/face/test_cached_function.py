@@ -404,14 +404,15 @@ def test_dev_opens_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     assert logger.level == logging.DEBUG
 
 
+@pytest.mark.parametrize("main", ["__main__", "__mp_main__"])
 def test_main_with_a_backend_and_no_namespace_is_warned_about_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, main: str
 ) -> None:
     from cachekit import function
     from tests.unit.face.test_provider import Store
 
     monkeypatch.setattr(function, "_warned_main", False)
-    scope: dict[str, Any] = {"__name__": "__main__", "cache": cache, "store": Store()}
+    scope: dict[str, Any] = {"__name__": main, "cache": cache, "store": Store()}
     exec("@cache(backend=store, namespace='n')\ndef named(): return 1\nnamed()", scope)
     exec("@cache(backend=None)\ndef local(): return 1\nlocal()", scope)
     assert "__main__" not in caplog.text

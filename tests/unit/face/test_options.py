@@ -216,6 +216,14 @@ def zeros() -> bytes:
     return bytes(100_000)
 
 
+class OwnError(Exception):
+    """A custom backend's own."""
+
+
+class OwnChildError(OwnError):
+    pass
+
+
 class Broken(Store):
     """A store whose reads fail."""
 
@@ -264,6 +272,46 @@ class TestCircuitBreaker:
             f(1)
         assert store.reads == 10
         assert f.get_health_status()["circuit_breaker"]["state"] == "CLOSED"
+
+    @pytest.mark.parametrize("raised", [OwnError, OwnChildError])
+    def test_a_custom_backends_own_exceptions_can_be_excluded(self, raised: type[Exception]) -> None:
+        store = Broken(raised)
+        breaker = CircuitBreakerConfig(failure_threshold=2, excluded_exceptions=(OwnError,))
+        f = cache(backend=store, namespace=f"excludes {raised.__name__}", l1_enabled=False, circuit_breaker=breaker)(
+            number
+        )
+        for _ in range(10):
+            f(1)
+        assert store.reads == 10
+        assert f.get_health_status()["circuit_breaker"]["state"] == "CLOSED"
+
+    def test_other_exceptions_of_a_custom_backend_count(self) -> None:
+        store = Broken(ConnectionError)
+        breaker = CircuitBreakerConfig(failure_threshold=2, excluded_exceptions=(OwnError,))
+        f = cache(backend=store, namespace="excludes others", l1_enabled=False, circuit_breaker=breaker)(number)
+        for _ in range(10):
+            f(1)
+        assert store.reads == 2
+
+    def test_health_shows_the_breaker_that_is_in_force(self) -> None:
+        store = Broken()
+        first, second = (
+            cache(
+                backend=store,
+                namespace="first wins",
+                l1_enabled=False,
+                key=lambda x, name=name: f"{name}{x}",
+                circuit_breaker=CircuitBreakerConfig(failure_threshold=threshold, recovery_timeout=threshold),
+            )(number)
+            for name, threshold in (("a", 3), ("b", 7))
+        )
+        second_alone = second.get_health_status()["circuit_breaker"]["config"]
+        assert second_alone["failure_threshold"] == 7, "its own, as long as nothing was asked"
+        for f in (first, second):
+            f(1)
+        for f in (first, second):
+            shown = f.get_health_status()["circuit_breaker"]["config"]
+            assert (shown["failure_threshold"], shown["recovery_timeout"]) == (3, 3)
 
     def test_it_tries_again_after_the_recovery_timeout(self) -> None:
         store = Broken()

@@ -2,9 +2,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
@@ -12,6 +12,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::config::Address;
+use crate::process::PerProcess;
 
 /// The shortest wait a socket is given: the kernel takes zero for "for ever".
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -228,9 +229,15 @@ pub(super) fn prepare(socket: &Socket) -> io::Result<()> {
     )
 }
 
-/// Look-ups of names that have not come back yet, in the whole process.
-static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
+/// Look-ups of names that have not come back yet, in the whole process. A fork's child starts at
+/// none: its parent's look-ups do not come back there.
+static LOOKUPS: LazyLock<PerProcess<AtomicUsize>> =
+    LazyLock::new(|| PerProcess::new(AtomicUsize::new(0)));
 const MAX_LOOKUPS: usize = 8;
+
+fn lookups() -> &'static AtomicUsize {
+    LOOKUPS.get(|| AtomicUsize::new(0))
+}
 
 /// A host's addresses. The system's look-up knows no timeout, so a name is looked up on a thread
 /// of its own that is left behind when it takes too long.
@@ -238,8 +245,8 @@ fn resolve(host: &str, port: u16, deadline: Instant) -> io::Result<Vec<SocketAdd
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
-    if LOOKUPS.fetch_add(1, Ordering::Relaxed) >= MAX_LOOKUPS {
-        LOOKUPS.fetch_sub(1, Ordering::Relaxed);
+    if lookups().fetch_add(1, Ordering::Relaxed) >= MAX_LOOKUPS {
+        lookups().fetch_sub(1, Ordering::Relaxed);
         return Err(io::Error::new(
             io::ErrorKind::TimedOut,
             format!(
@@ -255,12 +262,12 @@ fn resolve(host: &str, port: u16, deadline: Instant) -> io::Result<Vec<SocketAdd
             let found = (name.as_str(), port)
                 .to_socket_addrs()
                 .map(Iterator::collect);
-            LOOKUPS.fetch_sub(1, Ordering::Relaxed);
+            lookups().fetch_sub(1, Ordering::Relaxed);
             // Nobody listens any more when the deadline has passed.
             let _ = answer.send(found);
         });
     if let Err(error) = spawned {
-        LOOKUPS.fetch_sub(1, Ordering::Relaxed);
+        lookups().fetch_sub(1, Ordering::Relaxed);
         return Err(error);
     }
     match answered.recv_timeout(left(deadline)?) {

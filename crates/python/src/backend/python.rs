@@ -25,13 +25,15 @@ use pyo3::{
 /// Any Python object with the five methods of the BaseBackend protocol.
 pub(super) struct PythonBackend {
     object: Py<PyAny>,
+    /// The exceptions that a circuit breaker does not count: a tuple of classes.
+    excluded: Py<PyAny>,
 }
 
 /// The methods that make an object a backend.
 const METHODS: [&str; 5] = ["get", "set", "delete", "exists", "health_check"];
 
 impl PythonBackend {
-    pub(super) fn adopt(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(super) fn adopt(object: &Bound<'_, PyAny>, excluded: &Py<PyAny>) -> PyResult<Self> {
         for method in METHODS {
             let found = object.getattr_opt(method)?;
             if !found.is_some_and(|found| found.is_callable()) {
@@ -45,6 +47,7 @@ impl PythonBackend {
         }
         Ok(Self {
             object: object.clone().unbind(),
+            excluded: excluded.clone_ref(object.py()),
         })
     }
 
@@ -62,7 +65,13 @@ impl PythonBackend {
                         .call_method1(operation, arguments.bind(py).clone())
                 })
                 .and_then(convert);
-            result.map_err(|error| classify(py, operation, &error))
+            result.map_err(|error| {
+                let failed = classify(py, operation, &error);
+                match error.value(py).is_instance(self.excluded.bind(py)) {
+                    Ok(true) => failed.uncounted(),
+                    _ => failed,
+                }
+            })
         })
     }
 }

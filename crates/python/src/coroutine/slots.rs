@@ -243,7 +243,7 @@ pub(super) unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
             .unwrap_or_default();
         let kind = py.get_type::<pyo3::exceptions::PyRuntimeWarning>();
         if let Err(error) = PyErr::warn(py, &kind, &text, 1) {
-            error.write_unraisable(py, None);
+            crate::log::report(py, error);
         }
         if let Some(held) = held {
             held.restore(py);
