@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use cachekit_backends::{
-    AsyncBackend, Backend, Bytes, Found, Health, LockReply, Remaining, Result,
+    AsyncBackend, Backend, Bytes, Capabilities, Found, Health, LockReply, Remaining, Result,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 )]
 pub trait Face: Sync {
     fn name(&self) -> String;
+    fn capabilities(&self) -> Capabilities;
     fn get(&self, key: &str, want_ttl: bool, timeout: Duration) -> Result<Option<Found>>;
     fn get_with(
         &self,
@@ -61,6 +62,10 @@ impl Blocking<'_> {
 impl Face for Blocking<'_> {
     fn name(&self) -> String {
         format!("{} blocking", self.0.name())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
     }
 
     fn get(&self, key: &str, want_ttl: bool, timeout: Duration) -> Result<Option<Found>> {
@@ -144,21 +149,31 @@ impl Face for Blocking<'_> {
 pub(super) struct Awaited<'a> {
     pub(super) backend: &'a dyn AsyncBackend,
     pub(super) runtime: Runtime,
+    capabilities: Capabilities,
 }
 
 impl<'a> Awaited<'a> {
-    pub(super) fn new(backend: &'a dyn AsyncBackend) -> Self {
+    /// The asynchronous face of a backend, if it has one.
+    pub(super) fn of(backend: &'a dyn Backend) -> Option<Self> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("the operating system provides a poller");
-        Self { backend, runtime }
+        Some(Self {
+            backend: backend.aio()?,
+            runtime,
+            capabilities: backend.capabilities(),
+        })
     }
 }
 
 impl Face for Awaited<'_> {
     fn name(&self) -> String {
         "asynchronous".to_owned()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
     }
 
     fn get(&self, key: &str, want_ttl: bool, timeout: Duration) -> Result<Option<Found>> {

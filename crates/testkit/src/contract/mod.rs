@@ -3,6 +3,7 @@
 //! A backend's integration tests call [`check`] with the real store behind it, and
 //! [`check_faults`] with a [`Proxy`](crate::proxy::Proxy) in between.
 
+mod cancelling;
 mod face;
 mod faults;
 mod locks;
@@ -39,9 +40,11 @@ pub fn check(backend: &dyn Backend) {
         cases.extend(locks::CASES);
     }
     run(&cases, &Blocking(backend));
-    if let Some(aio) = backend.aio() {
-        let awaited = Awaited::new(aio);
+    if let Some(awaited) = Awaited::of(backend) {
         run(&cases, &awaited);
+        run_named("cancelled calls", &awaited.name(), |prefix| {
+            cancelling::check(&awaited, prefix)
+        });
         if capabilities.lock {
             run_named("waiting", &awaited.name(), |prefix| {
                 waiting::check(&awaited, prefix)
@@ -53,8 +56,8 @@ pub fn check(backend: &dyn Backend) {
 /// Calls `body` with the backend's blocking face, and with its asynchronous one if it has it.
 pub fn each_face(backend: &dyn Backend, mut body: impl FnMut(&dyn Face)) {
     body(&Blocking(backend));
-    if let Some(aio) = backend.aio() {
-        body(&Awaited::new(aio));
+    if let Some(awaited) = Awaited::of(backend) {
+        body(&awaited);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is stored comes back, byte for byte.
 
-use cachekit_backends::{Detail, Remaining};
+use cachekit_backends::{Detail, ErrorKind, Remaining};
 
 use super::{Case, Face, TIMEOUT};
 
@@ -10,6 +10,7 @@ pub(super) const CASES: &[Case] = &[
     ("a value is replaced", a_value_is_replaced),
     ("values of any bytes", values_of_any_bytes),
     ("values of any size", values_of_any_size),
+    ("a value past the limit", a_value_past_the_limit),
     ("keys of any text", keys_of_any_text),
     ("two reads at once", two_reads_at_once),
     ("added unless it is there", added_unless_it_is_there),
@@ -84,12 +85,38 @@ fn values_of_any_size(face: &dyn Face, key: &str) {
                 .into_iter()
                 .flat_map(around),
         )
-        .chain([1 << 20, 16 << 20]);
-    for size in sizes {
-        let value: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+        .chain([(1 << 20) - 1024, 1 << 20, 16 << 20, 100 << 20]);
+    let limit = face.capabilities().max_value.unwrap_or(usize::MAX);
+    let block: Vec<u8> = (0..=250).collect();
+    for size in sizes.filter(|size| *size <= limit) {
+        let mut value = block.repeat(size / block.len() + 1);
+        value.truncate(size);
         face.set(key, &value, None, TIMEOUT).expect("set");
         assert!(stored(face, key) == Some(value), "{size} bytes");
     }
+    face.delete(key, TIMEOUT).expect("delete");
+}
+
+/// What the store would not take is refused before it is sent, and nothing changes.
+fn a_value_past_the_limit(face: &dyn Face, key: &str) {
+    let Some(limit) = face
+        .capabilities()
+        .max_value
+        .filter(|limit| *limit < 256 << 20)
+    else {
+        return;
+    };
+    face.set(key, b"kept", None, TIMEOUT).expect("set");
+    for size in [limit + 1, limit + 100_000] {
+        let error = face
+            .set(key, &vec![7; size], None, TIMEOUT)
+            .expect_err("it is past the limit");
+        assert_eq!(error.kind(), ErrorKind::Permanent, "{error}");
+    }
+    assert_eq!(stored(face, key).as_deref(), Some(&b"kept"[..]));
+    face.set(key, &vec![7; limit], None, TIMEOUT)
+        .expect("what is at the limit is taken");
+    assert_eq!(stored(face, key).map(|value| value.len()), Some(limit));
     face.delete(key, TIMEOUT).expect("delete");
 }
 
