@@ -108,6 +108,7 @@ class Handle:
             "l1": config.l1.enabled,
             "l1_max_bytes": config.l1.max_size_mb << 20 if "max_size_mb" in config.l1.given else 0,
             "swr_ratio": config.l1.swr_threshold_ratio if config.l1.swr_enabled else None,
+            "serializer": None,
             "integrity": config.integrity_checking,
             "lock": config.lock,
             "lock_wait": float(config.lock_wait),

@@ -6,7 +6,7 @@ use cachekit_backends::{Backend, RedisBackend};
 use cachekit_engine::{
     backpressure::BackpressureConfig, breaker::BreakerConfig, deadline::TimeoutConfig,
 };
-use cachekit_wire::envelope::Compression;
+use cachekit_wire::{envelope::Compression, frame::Serializer};
 
 use crate::{
     cache::Cache,
@@ -71,6 +71,7 @@ impl CacheBuilder {
                 ttl: Some(TTL),
                 l1_bytes: Some(L1_BYTES),
                 payload: PayloadPolicy {
+                    serializer: Serializer::Default,
                     integrity: false,
                     compression: Compression::Fast,
                 },

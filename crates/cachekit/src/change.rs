@@ -43,7 +43,7 @@ impl Call<'_> {
         let timeout = self.core.settings.timeout;
         let theirs = shared.clone();
         let generation = on_runtime(async move { theirs.generation_async(timeout).await }).await;
-        let sealed = self.seal(&sealable, generation)?;
+        let sealed = self.seal(&sealable, &shared, generation)?;
         let putting = self.begin(sealable.twin);
         let written = match sealed {
             Ok(bytes) => {
@@ -77,7 +77,7 @@ impl Call<'_> {
         };
         let sealable = Sealable::new(&held, value::decode::<T>)?;
         let timeout = self.core.settings.timeout;
-        let sealed = self.seal(&sealable, here(|| shared.generation(timeout)))?;
+        let sealed = self.seal(&sealable, &shared, here(|| shared.generation(timeout)))?;
         let putting = self.begin(sealable.twin);
         let written = sealed.and_then(|bytes| {
             let store = shared.store();
@@ -94,10 +94,13 @@ impl Call<'_> {
     fn seal(
         &self,
         sealable: &Sealable,
+        shared: &Shared,
         generation: Result<Option<Generation>, Unavailable>,
     ) -> Result<Result<Bytes, Unavailable>, Error> {
         match generation {
-            Ok(generation) => sealable.seal(&self.core.settings, generation).map(Ok),
+            Ok(generation) => sealable
+                .seal(&self.core.settings, shared.protocol_key(), generation)
+                .map(Ok),
             Err(unavailable) => Ok(Err(unavailable)),
         }
     }

@@ -99,9 +99,10 @@ impl Core {
     /// The entry of the shared layer for an L1 key, where there is a shared layer.
     pub(crate) fn shared(&self, scope: &Scope, l1_key: &[u8]) -> Option<Shared> {
         let store = self.store.as_ref()?;
-        let key = scope.stored_key(l1_key, self.settings.payload.integrity);
+        let key = scope.protocol_key(l1_key, &self.settings.payload);
+        let tenant = self.settings.tenant.as_deref();
         let generation = Arc::clone(&scope.generation_key);
-        Some(Shared::new(store.clone(), key, generation))
+        Some(Shared::new(store.clone(), tenant, key, generation))
     }
 
     pub(crate) fn fill_policy(&self) -> FillPolicy {

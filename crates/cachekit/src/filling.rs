@@ -232,13 +232,19 @@ impl Filling {
             return false; // It may be what an invalidated flight is writing just now.
         }
         let (current, decode) = (self.generation, self.decode);
-        let integrity = self.core.settings.payload.integrity;
-        let opened = payload::open(&found.value, integrity, &mut Vec::new(), |body, x| {
-            if !Generation::counts(current, x.generation) {
-                return Ok(None);
-            }
-            decode(body).map(Some)
-        });
+        let (key, policy) = (self.shared().protocol_key(), &self.core.settings.payload);
+        let opened = payload::open(
+            &found.value,
+            policy,
+            key,
+            &mut Vec::new(),
+            |body, header| {
+                if !Generation::counts(current, header.x.generation) {
+                    return Ok(None);
+                }
+                decode(body).map(Some)
+            },
+        );
         let held = match opened {
             Ok(Some(held)) => held,
             Ok(None) => return false, // Cleared since it was stored.
@@ -322,7 +328,11 @@ impl Filling {
             return false;
         }
         let sealed = Sealable::new(&held, self.decode).and_then(|sealable| {
-            let bytes = sealable.seal(&self.core.settings, self.generation)?;
+            let bytes = sealable.seal(
+                &self.core.settings,
+                self.shared().protocol_key(),
+                self.generation,
+            )?;
             Ok((bytes, sealable.twin))
         });
         let (bytes, twin) = match sealed {

@@ -8,12 +8,13 @@ use std::sync::{
 use cachekit_engine::function::{Function, KEY_PREFIX};
 use cachekit_engine::l1::L1;
 use cachekit_wire::{
-    keys::{self, KeyPrefix, SerializerCode},
+    keys::{self, KeyPrefix},
     msgpack::Sink,
 };
 
 use crate::{
     args::{Args, ArgsError, KeyBytes},
+    payload::PayloadPolicy,
     value::{Delivered, Held},
 };
 
@@ -110,15 +111,20 @@ impl Scope {
     }
 
     /// The key in the shared layer for an L1 key.
-    pub(crate) fn stored_key(&self, l1_key: &[u8], integrity: bool) -> String {
+    pub(crate) fn stored_key(&self, l1_key: &[u8], payload: &PayloadPolicy) -> String {
+        self.for_tenant(self.protocol_key(l1_key, payload))
+    }
+
+    /// The protocol's key for an L1 key: without a tenant.
+    pub(crate) fn protocol_key(&self, l1_key: &[u8], payload: &PayloadPolicy) -> String {
         let own = &l1_key[KEY_PREFIX..];
-        self.for_tenant(match &self.naming {
+        match &self.naming {
             Naming::Text { namespace } => {
                 let text = std::str::from_utf8(own).expect("it was made of a text");
                 keys::custom_key(namespace.as_deref(), text)
             }
-            Naming::Function(prefix) => prefix.key(own, integrity, SerializerCode::Std),
-        })
+            Naming::Function(prefix) => prefix.key(own, payload.integrity, payload.code()),
+        }
     }
 
     /// Its name for logs.

@@ -6,7 +6,7 @@ use cachekit_wire::{frame::Extension, generation::Generation};
 use crate::{
     core::Settings,
     error::{Error, ErrorKind},
-    payload,
+    payload::{self, Body},
     value::{Decode, Held},
 };
 
@@ -42,13 +42,14 @@ impl Sealable {
         Ok(Self { body, twin })
     }
 
-    /// The entry's bytes.
+    /// The entry's bytes, under the protocol's `key`.
     ///
     /// # Errors
     /// When they pass the limit.
     pub(crate) fn seal(
         &self,
         settings: &Settings,
+        key: &str,
         generation: Option<Generation>,
     ) -> Result<Bytes, Error> {
         let x = Extension {
@@ -59,7 +60,7 @@ impl Sealable {
             let remedy = "raise max_value_bytes, or cache less in one value";
             Error::new(ErrorKind::Value, message, remedy)
         };
-        let sealed = payload::seal(&self.body, settings.payload, x)
+        let sealed = payload::seal(Body::msgpack(&self.body), &settings.payload, key, x)
             .map_err(|error| too_large(format!("not cached: {error}")))?;
         let limit = settings.max_value_bytes;
         if sealed.len() as u64 > limit {
@@ -68,6 +69,6 @@ impl Sealable {
                 sealed.len()
             )));
         }
-        Ok(sealed.into())
+        Ok(sealed)
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use cachekit_backends::{Found, LockReply, process::generation};
-use cachekit_wire::generation::Generation;
+use cachekit_wire::{generation::Generation, keys::tenant_key};
 
 use crate::{
     lease::Lease,
@@ -23,6 +23,8 @@ pub struct Shared(Arc<Inner>);
 struct Inner {
     store: Store,
     key: String,
+    /// Where in `key` the tenant's prefix ends.
+    protocol_at: usize,
     /// The key of the function's generation item.
     generation_key: Arc<str>,
     /// The lock holder's secret, made when a lock is first asked for.
@@ -122,10 +124,21 @@ pub enum Locked {
 }
 
 impl Shared {
-    /// The entry under `key` in `store`.
-    pub fn new(store: Store, key: String, generation_key: Arc<str>) -> Self {
+    /// The entry that the protocol calls `protocol_key`, of this tenant in `store`.
+    pub fn new(
+        store: Store,
+        tenant: Option<&str>,
+        protocol_key: String,
+        generation_key: Arc<str>,
+    ) -> Self {
+        let len = protocol_key.len();
+        let key = match tenant {
+            Some(tenant) => tenant_key(tenant, &protocol_key),
+            None => protocol_key,
+        };
         Self(Arc::new(Inner {
             store,
+            protocol_at: key.len() - len,
             key,
             generation_key,
             token: OnceLock::new(),
@@ -141,6 +154,11 @@ impl Shared {
     /// The stored key.
     pub fn key(&self) -> &str {
         &self.0.key
+    }
+
+    /// The key as the protocol has it, without the tenant's prefix.
+    pub fn protocol_key(&self) -> &str {
+        &self.0.key[self.0.protocol_at..]
     }
 
     fn token(&self) -> &str {

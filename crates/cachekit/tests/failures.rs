@@ -11,7 +11,7 @@ use std::{
 use cachekit::{
     BreakerConfig,
     backends::{Backend, Bytes},
-    payload::{self, PayloadPolicy},
+    payload::{self, Body, PayloadPolicy},
     prelude::*,
 };
 use cachekit_testkit::{
@@ -29,6 +29,7 @@ use common::{MS, Runs, backend, built, eventually, process, run};
 struct Broken;
 
 const WITH_CHECKSUM: PayloadPolicy = PayloadPolicy {
+    serializer: Serializer::Default,
     integrity: true,
     compression: Compression::Fast,
 };
@@ -173,7 +174,14 @@ fn garbage_on_the_wire_is_no_value() {
 fn unusable_entries_are_recomputed() {
     let server = RedisServer::start();
     let store = backend(&server);
-    let good = payload::seal(b"\x2a", WITH_CHECKSUM, Extension::default()).expect("small");
+    let good = payload::seal(
+        Body::msgpack(b"\x2a"),
+        &WITH_CHECKSUM,
+        "",
+        Extension::default(),
+    )
+    .expect("small")
+    .to_vec();
     let mut checksum = good.clone();
     let at = checksum.len() - 20;
     checksum[at] ^= 1;
@@ -191,8 +199,22 @@ fn unusable_entries_are_recomputed() {
         bytes.extend(b"ciphertext");
         bytes
     };
-    let text = payload::seal(b"\xa2hi", WITH_CHECKSUM, Extension::default()).expect("small");
-    let trailing = payload::seal(b"\x2a\x2a", WITH_CHECKSUM, Extension::default()).expect("small");
+    let text = payload::seal(
+        Body::msgpack(b"\xa2hi"),
+        &WITH_CHECKSUM,
+        "",
+        Extension::default(),
+    )
+    .expect("small")
+    .to_vec();
+    let trailing = payload::seal(
+        Body::msgpack(b"\x2a\x2a"),
+        &WITH_CHECKSUM,
+        "",
+        Extension::default(),
+    )
+    .expect("small")
+    .to_vec();
     for (name, bytes) in [
         ("empty", vec![]),
         ("foreign", b"PK\x03\x04 something else".to_vec()),

@@ -4,8 +4,13 @@ mod common;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use cachekit::{backends::Backend, payload, prelude::*};
+use cachekit::{
+    backends::Backend,
+    payload::{self, PayloadPolicy},
+    prelude::*,
+};
 use cachekit_testkit::servers::RedisServer;
+use cachekit_wire::{envelope::Compression, frame::Serializer};
 use common::{Runs, backend, built, local, process, run};
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +44,15 @@ fn order() -> Order {
 
 /// The MessagePack inside an entry of a cache with checksums.
 fn body(entry: &[u8]) -> Vec<u8> {
-    payload::open(entry, true, &mut Vec::new(), |body, _| Ok(body.to_vec())).expect("an entry")
+    let policy = PayloadPolicy {
+        serializer: Serializer::Default,
+        integrity: true,
+        compression: Compression::Fast,
+    };
+    payload::open(entry, &policy, "", &mut Vec::new(), |body, _| {
+        Ok(body.to_vec())
+    })
+    .expect("an entry")
 }
 
 #[test]

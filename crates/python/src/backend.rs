@@ -44,8 +44,8 @@ impl Resolved {
     }
 
     /// Whether stored keys differ from the protocol's.
-    pub(crate) fn has_tenant(&self) -> bool {
-        self.tenant.is_some()
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
     }
 
     /// The key under which the backend stores what the protocol calls `key`.

@@ -16,7 +16,7 @@ use cachekit_engine::{
     time::{Clock, Tick},
     waits::{Caller, FlightId, ThreadKey},
 };
-use cachekit_wire::keys::{self, KeyPrefix, SerializerCode};
+use cachekit_wire::keys::{self, KeyPrefix};
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::PyValueError,
@@ -216,19 +216,20 @@ impl Core {
             let text = String::from_utf8_lossy(args); // It was a str: valid UTF-8.
             return keys::custom_key(self.options.namespace.as_deref(), &text);
         }
-        self.keys
-            .key(args, self.options.integrity, SerializerCode::Std)
+        let payload = &self.options.payload;
+        self.keys.key(args, payload.integrity, payload.code())
     }
 
     /// The entry of the shared layer for an L1 key.
     pub(crate) fn shared(&self, resolved: &Resolved, store: &Store, l1_key: &[u8]) -> Shared {
-        let key = resolved.stored_key(&self.protocol_key(l1_key));
-        Shared::new(store.clone(), key, self.generation_key(resolved))
+        let key = self.protocol_key(l1_key);
+        let generation = self.generation_key(resolved);
+        Shared::new(store.clone(), resolved.tenant(), key, generation)
     }
 
     /// The stored key of this function's generation item.
     pub(crate) fn generation_key(&self, resolved: &Resolved) -> Arc<str> {
-        match resolved.has_tenant() {
+        match resolved.tenant().is_some() {
             true => resolved.stored_key(&self.generation_key).into(),
             false => Arc::clone(&self.generation_key),
         }

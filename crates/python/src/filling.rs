@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use cachekit::{
     lease::Lease,
-    payload::{self, Unusable},
+    payload::Unusable,
     shared::{Got, Locked, Reply, Request, Shared},
     store::Unavailable,
 };
@@ -24,9 +24,9 @@ use pyo3::{exceptions::PyException, ffi, prelude::*};
 
 use crate::{
     backend::Resolved,
-    codec::{self, Held},
+    codec::Held,
     core::{Core, Once, now},
-    scratch,
+    entry::{self, NotStored},
     value::{self, Delivered},
 };
 
@@ -249,15 +249,9 @@ impl Filling {
         let core = self.core.clone_ref(py);
         let core = core.get();
         let current = self.generation;
-        let opened = scratch::with(|buffer| {
-            payload::open(&found.value, core.options.integrity, buffer, |body, x| {
-                if !Generation::counts(current, x.generation) {
-                    return Ok(None);
-                }
-                codec::decode_value(py, body)
-                    .map(Some)
-                    .map_err(|error| error.to_string())
-            })
+        let shared = self.shared.clone().expect("it was asked");
+        let opened = entry::open(py, core, &found.value, shared.protocol_key(), |x| {
+            Generation::counts(current, x.generation)
         });
         let object = match opened {
             Ok(Some(object)) => object,
@@ -276,7 +270,7 @@ impl Filling {
         }
         self.keep_found(core, &object, found.remaining);
         if self.keep.is_none() {
-            self.deliver = Some(Delivered::Stored(found.value));
+            self.deliver = Some(Delivered::Stored(found.value, shared));
         }
         self.refresh_ttl(core, found.remaining);
         self.outcome = Outcome::Value(object.unbind());
@@ -448,7 +442,10 @@ impl Filling {
         }
         match (&self.keep, &sealed) {
             (Some(_), _) => {}
-            (None, Some(bytes)) => self.deliver = Some(Delivered::Stored(bytes.clone())),
+            (None, Some(bytes)) => {
+                self.deliver =
+                    (self.shared.clone()).map(|shared| Delivered::Stored(bytes.clone(), shared));
+            }
             (None, None) => {
                 if let Some((held, _)) = held(py, core, object, exact) {
                     self.deliver = Some(Delivered::Value(Arc::new(Entry::new(held, 0))));
@@ -463,63 +460,22 @@ impl Filling {
     }
 
     fn seal(&mut self, py: Python<'_>, core: &Core, object: &Bound<'_, PyAny>) -> Option<Bytes> {
-        let mut body = Vec::with_capacity(256);
-        if let Err(error) = codec::encode_value(py, object, &mut body) {
-            if error.interrupts(py) {
-                self.interrupted = error.cause().map(|cause| cause.clone_ref(py));
-                return None;
-            }
-            core.warn_once(py, Once::Unencodable, || format!("not cached: {error}"));
-            return None;
-        }
-        if core.options.safe_mode && !self.comes_back_equal(py, core, object, &body) {
-            return None;
-        }
-        let generation = self.generation.map(|generation| generation.number);
         let x = Extension {
-            generation,
+            generation: self.generation.map(|generation| generation.number),
             ..Extension::default()
         };
-        let sealed = match payload::seal(&body, self.resolved.settings.payload, x) {
-            Ok(sealed) => sealed,
-            Err(error) => {
-                core.warn_once(py, Once::TooLarge, || format!("not cached: {error}"));
-                return None;
+        let key = self.shared.as_ref()?.protocol_key();
+        match entry::seal(py, core, &self.resolved.settings, object, key, x) {
+            Ok(sealed) => Some(sealed),
+            Err(NotStored::Interrupted(error)) => {
+                self.interrupted = Some(error);
+                None
             }
-        };
-        let limit = self.resolved.settings.max_value_bytes;
-        if sealed.len() as u64 > limit {
-            core.warn_once(py, Once::TooLarge, || {
-                format!(
-                    "not cached: the stored value has {} bytes, more than the limit of {limit}; \
-                     raise CACHEKIT_MAX_VALUE_SIZE or CACHEKIT_MAX_CHUNK_SIZE_MB, or return less",
-                    sealed.len()
-                )
-            });
-            return None;
+            Err(NotStored::Because(kind, reason)) => {
+                core.warn_once(py, kind, || format!("not cached{reason}"));
+                None
+            }
         }
-        Some(sealed.into())
-    }
-
-    fn comes_back_equal(
-        &self,
-        py: Python<'_>,
-        core: &Core,
-        object: &Bound<'_, PyAny>,
-        body: &[u8],
-    ) -> bool {
-        let equal = codec::decode_value(py, body)
-            .map_err(|error| error.to_string())
-            .and_then(|back| back.eq(object).map_err(|error| error.to_string()));
-        if matches!(equal, Ok(true)) {
-            return true;
-        }
-        core.warn_once(py, Once::Altered, || {
-            "not cached (safe_mode): the stored form does not compare equal to the result; \
-             return plain lists, dicts and scalars"
-                .to_owned()
-        });
-        false
     }
 
     /// Removes the entry without waiting for it.

@@ -8,6 +8,7 @@ mod clock;
 mod codec;
 mod core;
 mod coroutine;
+mod entry;
 mod filling;
 mod fork;
 mod gil;

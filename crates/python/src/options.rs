@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::codec::Parameters;
+use crate::{codec::Parameters, serializer::Codec};
 use cachekit::{payload::PayloadPolicy, store::GuardConfig};
 use cachekit_backends::ErrorKind;
 use cachekit_engine::{
@@ -39,7 +39,9 @@ pub(crate) struct Options {
     pub(crate) l1: bool,
     pub(crate) l1_max_bytes: u64,
     pub(crate) swr_ratio: Option<f64>,
-    pub(crate) integrity: bool,
+    pub(crate) codec: Codec,
+    /// How entries are wrapped, compression apart, which the settings say.
+    pub(crate) payload: PayloadPolicy,
     pub(crate) lock: bool,
     pub(crate) lock_wait: Duration,
     pub(crate) guards: GuardConfig,
@@ -106,6 +108,7 @@ impl Options {
             (None, Some(value)) => Ttl::For(seconds(value)?),
             (None, None) => Ttl::Forever,
         };
+        let codec = Codec::new(&required(dict, "serializer")?)?;
         let copy = required(dict, "copy")?;
         let copy = match copy.extract::<bool>() {
             Ok(true) => Copying::Always,
@@ -125,7 +128,12 @@ impl Options {
             l1: get(dict, "l1")?,
             l1_max_bytes: get(dict, "l1_max_bytes")?,
             swr_ratio: get(dict, "swr_ratio")?,
-            integrity: get(dict, "integrity")?,
+            payload: PayloadPolicy {
+                serializer: codec.serializer(),
+                integrity: get(dict, "integrity")?,
+                compression: Compression::Fast,
+            },
+            codec,
             lock: get(dict, "lock")?,
             lock_wait: seconds(get(dict, "lock_wait")?)?,
             guards: guards(dict)?,
@@ -259,8 +267,8 @@ impl Options {
             l1: get(&found, "l1")?,
             max_value_bytes: get(&found, "max_value_bytes")?,
             payload: PayloadPolicy {
-                integrity: self.integrity,
                 compression,
+                ..self.payload.clone()
             },
             default_ttl,
             l1_max_bytes: get(&found, "l1_max_bytes")?,

@@ -7,7 +7,6 @@ use std::{
 
 use cachekit::{
     park::{Stopped, block_on},
-    payload,
     shared::Request,
 };
 use cachekit_engine::{
@@ -20,10 +19,11 @@ use pyo3::{exceptions::PyException, ffi, intern, prelude::*, types::PyTuple};
 use crate::{
     backend::Resolved,
     clock::CLOCK,
-    codec::{self, Scope},
+    codec::Scope,
     core::{Core, caller, leading, leading_var, now},
+    entry,
     filling::{Filling, Next},
-    log, scratch,
+    log,
     value::{Delivered, hand_out},
 };
 
@@ -270,15 +270,11 @@ pub(crate) fn deliver(
             Err(error) if error.is_instance_of::<PyException>(py) => return Ok(None),
             Err(error) => return Err(error),
         },
-        Delivered::Stored(bytes) => {
-            let opened = scratch::with(|buffer| {
-                payload::open(bytes, core.options.integrity, buffer, |body, _| {
-                    codec::decode_value(py, body).map_err(|error| error.to_string())
-                })
-            });
-            match opened {
-                Ok(object) => object.unbind(),
-                Err(_) => return Ok(None), // The leader has said why.
+        Delivered::Stored(bytes, shared) => {
+            match entry::open(py, core, bytes, shared.protocol_key(), |_| true) {
+                Ok(Some(object)) => object.unbind(),
+                // The leader has said why.
+                Ok(None) | Err(_) => return Ok(None),
             }
         }
         Delivered::Raised(error) => {

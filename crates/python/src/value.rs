@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cachekit::shared::Shared;
 use cachekit_engine::l1::Entry;
 use pyo3::{intern, prelude::*};
 
@@ -16,7 +17,7 @@ pub(crate) enum Delivered {
     /// A value that can be handed out any number of times.
     Value(Arc<Entry<Held>>),
     /// A stored entry, for waiters to decode: nothing is kept in this process.
-    Stored(Bytes),
+    Stored(Bytes, Shared),
     /// The function's own exception.
     Raised(PyErr),
     /// A result that cannot be shared: each waiter runs the function.

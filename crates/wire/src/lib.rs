@@ -12,3 +12,4 @@ pub mod generation;
 pub mod interop;
 pub mod keys;
 pub mod msgpack;
+pub mod payload;

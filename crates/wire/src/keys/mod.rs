@@ -19,8 +19,10 @@ mod hash;
 pub use fit::{fit_key, shorten_key};
 pub use hash::content_hash;
 
-use hash::HEX_LEN;
 pub(crate) use hash::push_hex;
+
+use crate::frame::Serializer;
+use hash::HEX_LEN;
 
 /// The longest automatic key, in characters; a longer one is shortened.
 pub const MAX_KEY_CHARS: usize = 250;
@@ -58,6 +60,17 @@ impl SerializerCode {
             Self::Orjson => 'o',
             Self::Arrow => 'w',
             Self::Local => 'l',
+        }
+    }
+}
+
+impl From<&Serializer> for SerializerCode {
+    fn from(serializer: &Serializer) -> Self {
+        match serializer {
+            Serializer::Auto => Self::Auto,
+            Serializer::Orjson => Self::Orjson,
+            Serializer::Arrow => Self::Arrow,
+            Serializer::Default | Serializer::Other(_) => Self::Std,
         }
     }
 }

@@ -1,0 +1,91 @@
+//! From a result to the bytes of its entry, and back.
+
+use bytes::Bytes;
+use cachekit::payload::{self, Unusable};
+use cachekit_wire::frame::Extension;
+use pyo3::prelude::*;
+
+use crate::{
+    core::{Core, Once},
+    options::Settings,
+    scratch,
+    serializer::Refused,
+};
+
+/// Why a result is not stored.
+pub(crate) enum NotStored {
+    /// What goes on after "not cached" in a warning of this kind.
+    Because(Once, String),
+    /// What asked this thread to stop meanwhile: KeyboardInterrupt and its like.
+    Interrupted(PyErr),
+}
+
+/// The entry of a result, under the protocol's `key`.
+pub(crate) fn seal(
+    py: Python<'_>,
+    core: &Core,
+    settings: &Settings,
+    object: &Bound<'_, PyAny>,
+    key: &str,
+    x: Extension,
+) -> Result<Bytes, NotStored> {
+    let because = |kind, reason: &str| NotStored::Because(kind, format!(": {reason}"));
+    let codec = &core.options.codec;
+    let mut buffer = Vec::new();
+    let body = match codec.encode(py, object, &mut buffer) {
+        Ok(body) => body,
+        Err(Refused::Interrupted(error)) => return Err(NotStored::Interrupted(error)),
+        Err(Refused::Because(reason)) => return Err(because(Once::Unencodable, &reason)),
+    };
+    let sealed = payload::seal(body, &settings.payload, key, x)
+        .map_err(|error| because(Once::TooLarge, &error.to_string()))?;
+    let limit = settings.max_value_bytes;
+    if sealed.len() as u64 > limit {
+        let reason = format!(
+            "the stored value has {} bytes, more than the limit of {limit}; \
+             raise CACHEKIT_MAX_VALUE_SIZE or CACHEKIT_MAX_CHUNK_SIZE_MB, or return less",
+            sealed.len()
+        );
+        return Err(because(Once::TooLarge, &reason));
+    }
+    if core.options.safe_mode && !comes_back_equal(py, core, object, &sealed, key) {
+        return Err(NotStored::Because(
+            Once::Altered,
+            " (safe_mode): the stored form does not compare equal to the result; \
+             return plain lists, dicts and scalars"
+                .to_owned(),
+        ));
+    }
+    Ok(sealed)
+}
+
+fn comes_back_equal(
+    py: Python<'_>,
+    core: &Core,
+    object: &Bound<'_, PyAny>,
+    sealed: &Bytes,
+    key: &str,
+) -> bool {
+    let back = open(py, core, sealed, key, |_| true);
+    matches!(back, Ok(Some(back)) if matches!(back.eq(object), Ok(true)))
+}
+
+/// The value of an entry under the protocol's `key`; `None` where `counts` says that it was cleared.
+pub(crate) fn open<'py>(
+    py: Python<'py>,
+    core: &Core,
+    stored: &Bytes,
+    key: &str,
+    counts: impl FnOnce(&Extension) -> bool,
+) -> Result<Option<Bound<'py, PyAny>>, Unusable> {
+    let options = &core.options;
+    scratch::with(|buffer| {
+        payload::open(stored, &options.payload, key, buffer, |body, header| {
+            if !counts(&header.x) {
+                return Ok(None);
+            }
+            let codec = &options.codec;
+            codec.decode(py, body, header, stored).map(Some)
+        })
+    })
+}

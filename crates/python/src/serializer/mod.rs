@@ -1,0 +1,78 @@
+//! Serializers: from a result to the body of its entry, and back.
+
+mod standard;
+
+use bytes::Bytes;
+use cachekit::payload::Body;
+use cachekit_wire::frame::{Header, Serializer};
+use pyo3::prelude::*;
+
+pub(crate) use standard::{deserialize_std, serialize_std};
+
+use crate::codec;
+
+/// The serializer of one function.
+pub(crate) enum Codec {
+    /// MessagePack that every language reads.
+    Standard,
+}
+
+/// Why a serializer makes no body of a value.
+pub(crate) enum Refused {
+    /// The place in the value, what is wrong with it, and the remedy.
+    Because(String),
+    /// What asked this thread to stop meanwhile: KeyboardInterrupt and its like.
+    Interrupted(PyErr),
+}
+
+impl Codec {
+    /// What the Python face chose.
+    pub(crate) fn new(_chosen: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(Self::Standard)
+    }
+
+    /// How frames name it.
+    pub(crate) fn serializer(&self) -> Serializer {
+        match self {
+            Self::Standard => Serializer::Default,
+        }
+    }
+
+    /// The body of a value, in `buffer` or a buffer of its own.
+    #[inline]
+    pub(crate) fn encode<'b>(
+        &self,
+        py: Python<'_>,
+        object: &Bound<'_, PyAny>,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<Body<'b>, Refused> {
+        match self {
+            Self::Standard => {
+                buffer.reserve(256);
+                match codec::encode_value(py, object, buffer) {
+                    Ok(()) => Ok(Body::msgpack(buffer)),
+                    Err(error) => match error.cause() {
+                        Some(cause) if error.interrupts(py) => {
+                            Err(Refused::Interrupted(cause.clone_ref(py)))
+                        }
+                        _ => Err(Refused::Because(error.to_string())),
+                    },
+                }
+            }
+        }
+    }
+
+    /// The value of a body, which may lie within `stored`. The error says what is wrong with it.
+    #[inline]
+    pub(crate) fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        body: &[u8],
+        _header: &Header,
+        _stored: &Bytes,
+    ) -> Result<Bound<'py, PyAny>, String> {
+        match self {
+            Self::Standard => codec::decode_value(py, body).map_err(|error| error.to_string()),
+        }
+    }
+}

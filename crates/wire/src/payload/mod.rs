@@ -1,0 +1,47 @@
+//! What stands between a serializer's body and the frame: an envelope, a checksum, or nothing.
+//!
+//! | serializer | with integrity | without |
+//! |---|---|---|
+//! | `default`, and `auto` with MessagePack | [envelope](crate::envelope) | bare |
+//! | `auto` with one array, `orjson`, any other | [checksum](checksum_bytes) | bare |
+//! | Arrow IPC, of `arrow` or `auto` | checksum | checksum |
+//!
+//! Format source: the public CacheKit protocol; for other serializers, `docs/wire.md`.
+
+mod checked;
+
+pub use checked::{CHECKSUM_BYTES, CheckedError, checksum_bytes, open_checked};
+
+use crate::frame::{Header, Serializer};
+
+/// The header's `format` of Arrow IPC bodies.
+pub const ARROW: &str = "arrow";
+/// The header's `original_type` of a body that is one NumPy array.
+pub const NUMPY: &str = "numpy";
+
+/// What is around a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Wrap {
+    /// The ByteStorage envelope: LZ4, checksum, size, format name.
+    Envelope,
+    /// Eight bytes of checksum in front.
+    Checksum,
+    /// Nothing.
+    Bare,
+}
+
+impl Wrap {
+    /// What is around the body under `header`, given the integrity flag of the entry's key.
+    #[must_use]
+    pub fn of(header: &Header, integrity: bool) -> Self {
+        let numpy = || header.original_type.as_deref() == Some(NUMPY);
+        match header.serializer {
+            Serializer::Arrow => Self::Checksum,
+            Serializer::Auto if header.format == ARROW => Self::Checksum,
+            _ if !integrity => Self::Bare,
+            Serializer::Default => Self::Envelope,
+            Serializer::Auto if !numpy() => Self::Envelope,
+            _ => Self::Checksum,
+        }
+    }
+}
