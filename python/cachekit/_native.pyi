@@ -101,3 +101,17 @@ class _testing:  # noqa: N801 - a module
     def advance_clock(seconds: float, /) -> None: ...
     @staticmethod
     def guarded(namespace: str, /) -> int: ...
+    @staticmethod
+    def settings() -> dict[
+        str,
+        list[
+            tuple[
+                str,
+                list[str],
+                tuple[str, list[str]],
+                str | None,
+                tuple[float | None, float | None, float | None],
+                bool,
+            ]
+        ],
+    ]: ...

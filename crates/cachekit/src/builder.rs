@@ -28,7 +28,7 @@ const MAX_VALUE_BYTES: u64 = 50 << 20;
 /// How long a caller waits behind another's computation.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
 /// What one call may spend on the shared layer.
-const TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where the shared layer comes from.
 #[derive(Clone)]

@@ -1,13 +1,19 @@
 //! The environment variables that a cache is made from.
 
-use std::{ffi::OsString, sync::Arc, time::Duration};
+use std::{ffi::OsString, sync::Arc};
 
 use cachekit_backends::{RedisBackend, RedisConfig};
 
-use crate::{builder::CacheBuilder, error::Error};
+use crate::{
+    builder::{CacheBuilder, TIMEOUT},
+    error::Error,
+    settings::{self, Variables, remedy},
+};
 
 /// The tenant of those who configure nothing but a URL.
 const TENANT: &str = "default";
+
+const MIB: u64 = 1 << 20;
 
 /// The variables that choose a backend, in the order in which they win.
 const BACKENDS: [(&str, &[&str]); 4] = [
@@ -17,68 +23,6 @@ const BACKENDS: [(&str, &[&str]); 4] = [
     ("File", &["CACHEKIT_FILE_CACHE_DIR"]),
 ];
 
-struct Variables<F>(F);
-
-impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
-    /// A variable's text; empty is unset.
-    fn text(&self, name: &str) -> Result<Option<String>, Error> {
-        let Some(value) = (self.0)(name) else {
-            return Ok(None);
-        };
-        let text = value
-            .into_string()
-            .map_err(|_| Error::configuration(format!("{name} is not UTF-8"), &remedy(name)))?;
-        Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
-    }
-
-    /// A variable's value, as `parse` reads it.
-    fn value<T>(
-        &self,
-        name: &str,
-        expected: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>, Error> {
-        let Some(text) = self.text(name)? else {
-            return Ok(None);
-        };
-        match parse(&text) {
-            Some(value) => Ok(Some(value)),
-            None => Err(Error::configuration(
-                format!("{name}={text:?} is not valid: {expected} is expected"),
-                &remedy(name),
-            )),
-        }
-    }
-
-    fn boolean(&self, name: &str) -> Result<Option<bool>, Error> {
-        self.value(name, "true or false", |text| {
-            match text.to_ascii_lowercase().as_str() {
-                "1" | "true" | "t" | "yes" | "y" | "on" => Some(true),
-                "0" | "false" | "f" | "no" | "n" | "off" => Some(false),
-                _ => None,
-            }
-        })
-    }
-
-    fn count(&self, name: &str) -> Result<Option<u64>, Error> {
-        self.value(name, "a whole number above 0", |text| {
-            text.parse().ok().filter(|count| *count > 0)
-        })
-    }
-
-    fn seconds(&self, name: &str) -> Result<Option<Duration>, Error> {
-        self.value(name, "a number of seconds above 0", |text| {
-            Duration::try_from_secs_f64(text.parse().ok()?)
-                .ok()
-                .filter(|span| !span.is_zero())
-        })
-    }
-}
-
-fn remedy(name: &str) -> String {
-    format!("correct {name} or unset it")
-}
-
 /// Changes `builder` as the variables say.
 pub(crate) fn read(
     builder: CacheBuilder,
@@ -86,28 +30,26 @@ pub(crate) fn read(
 ) -> Result<CacheBuilder, Error> {
     let variables = Variables(variable);
     let mut builder = shared(builder, &variables)?;
-    if let Some(ttl) = variables.seconds("CACHEKIT_DEFAULT_TTL")? {
+    let values = variables.read(settings::PROCESS)?;
+    if let Some(ttl) = values.seconds("default_ttl") {
         builder = builder.ttl(ttl);
     }
-    if let Some(mib) = variables.count("CACHEKIT_L1_MAX_SIZE_MB")? {
-        builder = builder.l1_bytes(mib.saturating_mul(1 << 20));
+    if let Some(mib) = values.integer("l1_max_size_mb") {
+        builder = builder.l1_bytes(mib.saturating_mul(MIB));
     }
-    if variables.boolean("CACHEKIT_L1_ENABLED")? == Some(false) {
+    if values.boolean("l1_enabled") == Some(false) {
         builder = builder.no_l1();
     }
-    if let Some(timeout) = variables.seconds("CACHEKIT_SOCKET_TIMEOUT")? {
-        builder = builder.timeout(timeout);
-    }
-    if let Some(compression) = variables.boolean("CACHEKIT_ENABLE_COMPRESSION")? {
+    if let Some(compression) = values.boolean("enable_compression") {
         builder = builder.compression(compression);
     }
-    let bytes = variables.count("CACHEKIT_MAX_VALUE_SIZE")?;
-    let mib = variables.count("CACHEKIT_MAX_CHUNK_SIZE_MB")?;
-    let limits = [bytes, mib.map(|mib| mib.saturating_mul(1 << 20))];
+    let bytes = values.integer("max_value_size");
+    let mib = values.integer("max_chunk_size_mb");
+    let limits = [bytes, mib.map(|mib| mib.saturating_mul(MIB))];
     if let Some(limit) = limits.into_iter().flatten().min() {
         builder = builder.max_value_bytes(limit);
     }
-    let disabled = variables.boolean("CACHEKIT_DISABLED")?;
+    let disabled = values.boolean("disabled");
     Ok(builder.disabled(disabled.unwrap_or(false)))
 }
 
@@ -146,18 +88,30 @@ fn shared(
             &format!("unset {name}, or build the cache with Cache::builder()"),
         ));
     }
-    // The text is not repeated: it may hold a password.
-    let mut config = RedisConfig::from_url(text).map_err(|error| {
+    redis(builder, variables, name, text)
+}
+
+fn redis(
+    builder: CacheBuilder,
+    variables: &Variables<impl Fn(&str) -> Option<OsString>>,
+    name: &str,
+    url: &str,
+) -> Result<CacheBuilder, Error> {
+    let values = variables.read(settings::REDIS)?;
+    // The URL is not repeated: it may hold a password.
+    let mut config = RedisConfig::from_url(url).map_err(|error| {
         Error::configuration(format!("{name}: {}", error.message()), &remedy(name)).caused_by(error)
     })?;
-    if let Some(connections) = variables.count("CACHEKIT_CONNECTION_POOL_SIZE")? {
+    if let Some(connections) = values.integer("connection_pool_size") {
         config = config.pool_size(usize::try_from(connections).unwrap_or(usize::MAX));
     }
-    if let Some(timeout) = variables.seconds("CACHEKIT_SOCKET_CONNECT_TIMEOUT")? {
+    if let Some(timeout) = values.seconds("socket_connect_timeout") {
         config = config.connect_timeout(timeout);
     }
+    let timeout = values.seconds("socket_timeout").unwrap_or(TIMEOUT);
     Ok(builder
         .backend(Arc::new(RedisBackend::new(config)))
+        .timeout(timeout)
         .tenant(TENANT))
 }
 

@@ -62,6 +62,7 @@ pub mod prelude;
 pub mod runtime;
 mod scope;
 mod seal;
+pub mod settings;
 pub mod shared;
 mod stats;
 pub mod store;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use pyo3::prelude::*;
+use pyo3::{
+    prelude::*,
+    types::{PyDict, PyList},
+};
 
 use crate::{clock, codec, namespace};
 
@@ -18,11 +21,51 @@ fn guarded(name: &str) -> usize {
     namespace::guarded(name)
 }
 
+/// The library's tables of settings, by name of the table: of each setting its name, variables, kind,
+/// default as a variable's text, least, above, most, and whether it is secret.
+#[pyfunction]
+fn settings(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    use cachekit::settings::{CACHEKITIO, FILE, Kind, MEMCACHED, PROCESS, REDIS, Range};
+
+    let tables = PyDict::new(py);
+    for (name, table) in [
+        ("REDIS", REDIS),
+        ("CACHEKITIO", CACHEKITIO),
+        ("FILE", FILE),
+        ("MEMCACHED", MEMCACHED),
+        ("PROCESS", PROCESS),
+    ] {
+        let rows = PyList::empty(py);
+        for setting in table {
+            let (kind, range, choices) = match setting.kind {
+                Kind::Choice(choices) => ("text", Range::default(), choices),
+                Kind::Boolean => ("boolean", Range::default(), &[][..]),
+                Kind::Integer(range) => ("integer", range, &[][..]),
+                Kind::Number(range) => ("number", range, &[][..]),
+                Kind::Servers => ("servers", Range::default(), &[][..]),
+                Kind::Mode => ("mode", Range::default(), &[][..]),
+                _ => ("text", Range::default(), &[][..]),
+            };
+            rows.append((
+                setting.name,
+                setting.variables.to_vec(),
+                (kind, choices.to_vec()),
+                setting.default,
+                (range.least, range.above, range.most),
+                setting.secret,
+            ))?;
+        }
+        tables.set_item(name, rows)?;
+    }
+    Ok(tables)
+}
+
 /// Adds the submodule `_testing`.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let testing = PyModule::new(module.py(), "_testing")?;
     testing.add_function(wrap_pyfunction!(advance_clock, &testing)?)?;
     testing.add_function(wrap_pyfunction!(guarded, &testing)?)?;
+    testing.add_function(wrap_pyfunction!(settings, &testing)?)?;
     codec::testing::register(&testing)?;
     module.add_submodule(&testing)
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cachekit import ConfigurationError
+from cachekit import ConfigurationError, _native
 from cachekit.backends.cachekitio import CachekitIOBackendConfig
 from cachekit.backends.file import FileBackendConfig
 from cachekit.backends.memcached import MemcachedBackendConfig
@@ -128,3 +128,21 @@ def test_an_account_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_key_never_shows() -> None:
     config = CachekitIOBackendConfig()
     assert KEY not in repr(config) + str(config) + repr(config.model_dump())
+
+
+KINDS = {str: "text", bool: "boolean", int: "integer", float: "number", tuple: "servers"}
+
+
+@pytest.mark.parametrize("name", ["REDIS", "CACHEKITIO", "FILE", "MEMCACHED", "PROCESS"])
+def test_the_rust_face_has_the_same_table(name: str) -> None:
+    rows = _native._testing.settings()[name]
+    table: tuple[Setting, ...] = getattr(fields, name)
+    assert [row[0] for row in rows] == [setting.name for setting in table]
+    for setting, (_, variables, (kind, choices), default, numbers, secret) in zip(table, rows):
+        assert tuple(variables) == setting.variables
+        assert kind == ("mode" if isinstance(setting.reader, fields.Mode) else KINDS[setting.kind]), setting.name
+        assert tuple(choices) == setting.choices
+        assert numbers == (setting.least, setting.above, setting.most), setting.name
+        assert secret == setting.secret
+        if setting.name != "cache_dir":  # both make it from the system's directory for temporary files
+            assert setting.default == (None if default is None else setting.parse(default)), setting.name
