@@ -4,8 +4,9 @@
 //! keys are made.
 
 mod backend;
+#[cfg(feature = "cachekitio")]
+pub mod cachekitio;
 mod error;
-#[cfg(feature = "redis")]
 pub mod process;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -15,6 +16,8 @@ pub use backend::{
     Remaining,
 };
 pub use bytes::Bytes;
+#[cfg(feature = "cachekitio")]
+pub use cachekitio::{CachekitIOBackend, CachekitIOConfig};
 pub use error::{BackendError, ErrorKind, Result, scrub};
 #[cfg(feature = "redis")]
 pub use redis::{RedisBackend, RedisConfig};

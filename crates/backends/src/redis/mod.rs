@@ -12,11 +12,11 @@ mod error;
 mod health;
 mod lock;
 mod node;
-mod pool;
+pub(crate) mod pool;
 mod reply;
 mod sentinel;
 mod stream;
-mod tls;
+pub(crate) mod tls;
 mod topology;
 
 use std::fmt;

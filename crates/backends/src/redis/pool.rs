@@ -5,7 +5,7 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 /// At most `size` items, lent to one caller each.
-pub(super) struct Pool<T> {
+pub(crate) struct Pool<T> {
     state: Mutex<State<T>>,
     freed: Condvar,
     size: usize,
@@ -19,14 +19,14 @@ struct State<T> {
 }
 
 /// The right to use one of the pool's places, until dropped.
-pub(super) struct Place<'a, T> {
+pub(crate) struct Place<'a, T> {
     pool: &'a Pool<T>,
     era: u64,
     returned: Option<T>,
 }
 
 impl<T> Pool<T> {
-    pub(super) fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize) -> Self {
         Self {
             state: Mutex::new(State {
                 idle: Vec::new(),
@@ -40,7 +40,7 @@ impl<T> Pool<T> {
 
     /// A place, with the idle item used last if there is one. None when all places stay taken
     /// until the deadline.
-    pub(super) fn take(&self, deadline: Instant) -> Option<(Place<'_, T>, Option<T>)> {
+    pub(crate) fn take(&self, deadline: Instant) -> Option<(Place<'_, T>, Option<T>)> {
         let mut state = self.state.lock();
         while state.lent == self.size {
             if self.freed.wait_until(&mut state, deadline).timed_out() && state.lent == self.size {
@@ -57,7 +57,7 @@ impl<T> Pool<T> {
     }
 
     /// Drops the idle items, and those that are lent when they come back.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let mut state = self.state.lock();
         state.era += 1;
         let dropped = std::mem::take(&mut state.idle);
@@ -66,19 +66,19 @@ impl<T> Pool<T> {
     }
 
     /// How many items are idle and how many places are lent.
-    pub(super) fn usage(&self) -> (usize, usize) {
+    pub(crate) fn usage(&self) -> (usize, usize) {
         let state = self.state.lock();
         (state.idle.len(), state.lent)
     }
 
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.size
     }
 }
 
 impl<T> Place<'_, T> {
     /// Gives the place back with an item that others may use.
-    pub(super) fn give_back(mut self, item: T) {
+    pub(crate) fn give_back(mut self, item: T) {
         self.returned = Some(item);
     }
 }

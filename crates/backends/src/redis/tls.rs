@@ -14,15 +14,15 @@ use crate::error::{BackendError, ErrorKind, Result};
 
 /// What a URL says about TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct TlsOptions {
+pub(crate) struct TlsOptions {
     /// PEM file of the certificates to trust, instead of the system's.
-    pub(super) ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
     /// PEM file of the client's certificate chain.
-    pub(super) certificate: Option<PathBuf>,
+    pub(crate) certificate: Option<PathBuf>,
     /// PEM file of the client's key.
-    pub(super) key: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
     /// Accept whatever certificate the server shows.
-    pub(super) insecure: bool,
+    pub(crate) insecure: bool,
 }
 
 /// Where Linux distributions and BSDs keep the system's roots.
@@ -39,7 +39,7 @@ const SYSTEM_BUNDLES: [&str; 5] = [
 ///
 /// # Errors
 /// [`ErrorKind::Permanent`] when a named file cannot be read or there is no root at all.
-pub(super) fn client_config(options: &TlsOptions) -> Result<Arc<ClientConfig>> {
+pub(crate) fn client_config(options: &TlsOptions) -> Result<Arc<ClientConfig>> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

@@ -1,0 +1,258 @@
+//! The distributed lock of the API.
+//!
+//! The service makes up a lock's id when it gives the lock; a caller's token stands for the id as long
+//! as this process holds the lock. The protocol has no request that writes only while a lock is held,
+//! none that tells whether one is held, and none that takes a lock away: this side keeps to its own
+//! lease, looks again after a while, and an invalidation does not stop another process's fill.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use http::{HeaderName, HeaderValue, Method};
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::api::{Api, malformed, put};
+use super::call::{Answer, Call, half_to_one};
+use super::{Client, key};
+use crate::backend::{LockReply, Locking, Released};
+use crate::error::{BackendError, ErrorKind, Result};
+
+const LOCK_ID: HeaderName = HeaderName::from_static("x-cachekit-lock-id");
+
+/// How long a wait for a lock lets pass before it looks again: doubling, and shorter by chance.
+const FIRST_POLL: Duration = Duration::from_millis(50);
+const LONGEST_POLL: Duration = Duration::from_millis(500);
+/// The ids of the locks that this process holds, by key and token.
+#[derive(Default)]
+pub(super) struct Holders(Mutex<Ids>);
+
+#[derive(Default)]
+struct Ids {
+    by_holder: HashMap<(String, String), (String, Instant)>,
+    /// At this size, those whose lease is over are dropped.
+    sweep_at: usize,
+}
+
+impl Holders {
+    fn hold(&self, key: &str, token: &str, id: String, until: Instant) {
+        let mut ids = self.0.lock();
+        if ids.by_holder.len() >= ids.sweep_at {
+            let now = Instant::now();
+            ids.by_holder.retain(|_, (_, until)| *until > now);
+            ids.sweep_at = (ids.by_holder.len() * 2).max(64);
+        }
+        ids.by_holder
+            .insert((key.to_owned(), token.to_owned()), (id, until));
+    }
+
+    /// The id of the lock that `token` holds; None where it holds none, or its lease is over.
+    fn id(&self, key: &str, token: &str) -> Option<String> {
+        let ids = self.0.lock();
+        let (id, until) = ids.by_holder.get(&(key.to_owned(), token.to_owned()))?;
+        (*until > Instant::now()).then(|| id.clone())
+    }
+
+    fn release(&self, key: &str, token: &str) {
+        let holder = (key.to_owned(), token.to_owned());
+        self.0.lock().by_holder.remove(&holder);
+    }
+}
+
+impl Api<'_> {
+    /// Takes the lock once: its id, None where another holds it.
+    pub(super) async fn acquire(&self, key: &str, lease: Duration) -> Result<Option<String>> {
+        let call = lock("lock", key, lease)?.once();
+        let answer = self.0.ask(&call, &[200, 201, 409]).await?;
+        // Also after what is no answer at all: whoever cannot show the lock does not have it.
+        Ok(lock_id(&answer))
+    }
+
+    /// Takes the lock under `token`, and reads the entry.
+    pub(super) async fn try_lock(
+        &self,
+        key: &str,
+        token: &str,
+        lease: Duration,
+    ) -> Result<LockReply> {
+        let until = super::after(lease);
+        match self.acquire(key, lease).await? {
+            // For how long it is held, the service does not tell.
+            None => Ok(LockReply::Held {
+                remaining: Duration::MAX,
+            }),
+            Some(id) => {
+                self.0.live.holders.hold(key, token, id, until);
+                let found = self.get(key, true).await;
+                if found.is_err() {
+                    // Nobody would know that the lock is ours.
+                    let _ = self.unlock(key, token).await;
+                }
+                Ok(LockReply::Acquired(found?))
+            }
+        }
+    }
+
+    /// Asks for the lock again under its id. A service that cannot renew refuses, as the lock is held,
+    /// and the lease ends when it was to end.
+    pub(super) async fn renew(&self, key: &str, token: &str, lease: Duration) -> Result<bool> {
+        let Some(id) = self.0.live.holders.id(key, token) else {
+            return Ok(false);
+        };
+        let until = super::after(lease);
+        let call = lock("renew", key, lease)?
+            .header(LOCK_ID, shown(&id)?)
+            .once();
+        let given = lock_id(&self.0.ask(&call, &[200, 201, 409]).await?);
+        match given {
+            Some(given) if given == id => {
+                self.0.live.holders.hold(key, token, id, until);
+                Ok(true)
+            }
+            Some(other) => {
+                // The lease was over and a new lock was given: not the one that was to be kept.
+                self.release(key, shown(&other)?).await?;
+                Ok(false)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Releases the lock that `token` holds; a token that this process does not know is an id.
+    pub(super) async fn unlock(&self, key: &str, token: &str) -> Result<bool> {
+        let holders = &self.0.live.holders;
+        let id = holders.id(key, token).unwrap_or_else(|| token.to_owned());
+        if id.is_empty() {
+            return Ok(false);
+        }
+        let Ok(id) = shown(&id) else {
+            return Ok(false); // No lock has such an id.
+        };
+        let released = self.release(key, id).await?;
+        holders.release(key, token);
+        Ok(released)
+    }
+
+    async fn release(&self, key: &str, id: HeaderValue) -> Result<bool> {
+        let call = Call::new("unlock", Method::DELETE, key::path(key, "/lock")).header(LOCK_ID, id);
+        // 400: what was given out under another name is no id here.
+        let answer = self.0.ask(&call, &[200, 204, 400, 404, 409]).await?;
+        Ok(answer.status.is_success())
+    }
+
+    pub(super) async fn set_and_unlock(
+        &self,
+        key: &str,
+        value: &[u8],
+        ttl: Option<Duration>,
+        token: &str,
+    ) -> Result<()> {
+        let call = put(key, value, ttl, None)?;
+        // Who holds no lock stores nothing: its lease was over before the value was there.
+        let Some(id) = self.0.live.holders.id(key, token) else {
+            return Ok(());
+        };
+        let stored = self.0.ask(&call, &[200, 201, 204]).await;
+        // Released even if the value was not stored: those who wait must not wait in vain.
+        let released = self.release(key, shown(&id)?).await;
+        self.0.live.holders.release(key, token);
+        stored?;
+        released?;
+        Ok(())
+    }
+}
+
+impl Client {
+    /// Waits until the value that the lock's holder computes may be there, by looking for it. That
+    /// the lock is free again without a value does not show; the caller asks for it after a while.
+    pub(super) async fn wait_for_release(&self, key: &str, at_most: Duration) -> Result<Released> {
+        let deadline = super::after(at_most.min(2 * LONGEST_POLL));
+        let mut pause = FIRST_POLL;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let nap = pause.mul_f64(half_to_one()).min(left);
+            tokio::time::sleep(nap).await;
+            let left = left.saturating_sub(nap);
+            if left.is_zero() {
+                return Ok(Released::Elapsed);
+            }
+            if self.here(left).exists(key).await? {
+                return Ok(Released::Notified);
+            }
+            pause = (pause * 2).min(LONGEST_POLL);
+        }
+    }
+}
+
+/// The request for the lock on a key.
+fn lock(operation: &'static str, key: &str, lease: Duration) -> Result<Call> {
+    let body = json!({ "timeout_ms": milliseconds(operation, lease)? });
+    Ok(Call::new(operation, Method::POST, key::path(key, "/lock")).json(&body))
+}
+
+/// The id of the lock that an answer gives; None where another holds it.
+fn lock_id(answer: &Answer) -> Option<String> {
+    let json = answer.json().filter(|_| answer.status != 409)?;
+    let id = json.get("lock_id")?.as_str()?;
+    (!id.is_empty()).then(|| id.to_owned())
+}
+
+/// A lock's id for a header.
+fn shown(id: &str) -> Result<HeaderValue> {
+    let mut id = HeaderValue::try_from(id).map_err(|_| malformed("lock"))?;
+    id.set_sensitive(true);
+    Ok(id)
+}
+
+/// A lease as the API takes it, in whole milliseconds.
+fn milliseconds(operation: &'static str, lease: Duration) -> Result<u64> {
+    if lease.is_zero() {
+        let message = "a lease of 0 would be over at once; give a positive one";
+        return Err(BackendError::new(ErrorKind::Permanent, operation, message));
+    }
+    let whole = lease.as_nanos().div_ceil(1_000_000);
+    Ok(u64::try_from(whole).unwrap_or(u64::MAX))
+}
+
+impl Locking for Client {
+    fn try_lock(
+        &self,
+        key: &str,
+        token: &str,
+        lease: Duration,
+        timeout: Duration,
+    ) -> Result<LockReply> {
+        self.block("lock", timeout, async |api: Api<'_>| {
+            api.try_lock(key, token, lease).await
+        })
+    }
+
+    fn renew(&self, key: &str, token: &str, lease: Duration, timeout: Duration) -> Result<bool> {
+        self.block("renew", timeout, async |api: Api<'_>| {
+            api.renew(key, token, lease).await
+        })
+    }
+
+    fn unlock(&self, key: &str, token: &str, timeout: Duration) -> Result<bool> {
+        self.block("unlock", timeout, async |api: Api<'_>| {
+            api.unlock(key, token).await
+        })
+    }
+
+    fn set_and_unlock(
+        &self,
+        key: &str,
+        value: &[u8],
+        ttl: Option<Duration>,
+        token: &str,
+        timeout: Duration,
+    ) -> Result<()> {
+        self.block("set", timeout, async |api: Api<'_>| {
+            api.set_and_unlock(key, value, ttl, token).await
+        })
+    }
+
+    fn name(&self, key: &str) -> String {
+        format!("{key}:lock")
+    }
+}
