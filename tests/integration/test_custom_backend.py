@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from cachekit import _native, cache
-from cachekit.config.nested import CircuitBreakerConfig
+from cachekit.config.nested import CircuitBreakerConfig, L1CacheConfig
 from tests.integration.conftest import Either
 from tests.integration.support import LIMIT
 
@@ -71,6 +72,10 @@ class Hanging(Memory):
     def get(self, key: str) -> bytes | None:
         self.over.wait(LIMIT)
         return super().get(key)
+
+
+def double_it(x: int) -> int:
+    return 2 * x
 
 
 def state(function: Any) -> str:
@@ -175,6 +180,59 @@ def test_another_breaker_than_the_one_in_force_is_told_once(namespace: str, capl
     assert len(told()) == 1, told()
     assert "failure_threshold=3," in told()[0]
     assert "failure_threshold=7," in told()[0]
+
+
+# --- the life of an entry that the backend cannot tell ----------------------------------------------------------------
+
+
+class Counting(Memory):
+    """Counts the reads of entries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    def get(self, key: str) -> bytes | None:
+        self.reads += ":args:" in key
+        return super().get(key)
+
+
+def test_what_was_found_is_kept_for_the_rest_of_its_life(
+    namespace: str, either: Either, advance: Callable[[float], None]
+) -> None:
+    backend = Counting()
+    no_refresh = L1CacheConfig(swr_enabled=False)
+    double = either.cached(double_it, backend=backend, namespace=namespace, ttl=100, l1=no_refresh)
+    either.call(double, 4)
+    advance(60)
+    double._core._reset_backend()  # as another process, whose L1 is empty
+    reads = backend.reads
+    assert [either.call(double, 4) for _ in range(3)] == [8] * 3
+    assert backend.reads == reads + 1
+    advance(35)
+    assert either.call(double, 4) == 8
+    assert backend.reads == reads + 1
+    advance(10)
+    assert either.call(double, 4) == 8
+    assert backend.reads == reads + 2, "its life is over, though this backend holds it on"
+    assert either.call(double, 4) == 8
+    assert backend.reads == reads + 3, "what has ended by its own word is not kept"
+
+
+def test_what_says_to_live_longer_is_kept_for_the_functions_own_ttl(
+    namespace: str, either: Either, advance: Callable[[float], None]
+) -> None:
+    """A writer whose clock is ahead makes its entries seem to live long."""
+    backend = Counting()
+    writer = either.cached(double_it, backend=backend, namespace=namespace, ttl=10_000)
+    reader = either.cached(double_it, backend=backend, namespace=namespace, ttl=50)
+    either.call(writer, 4)
+    reads = backend.reads
+    assert [either.call(reader, 4) for _ in range(2)] == [8] * 2
+    assert backend.reads == reads + 1
+    advance(51)
+    either.call(reader, 4)
+    assert backend.reads == reads + 2
 
 
 def test_ctrl_c_within_a_backend_reaches_the_main_thread(namespace: str) -> None:

@@ -222,18 +222,10 @@ def test_another_implementations_entries_count_until_the_first_clear(
     either: Either, backend: RedisBackend, namespace: str, source: Source, redis_server: RedisServer
 ) -> None:
     """They name no generation."""
-    import json
-
     function = either.cached(source.answer, backend=backend, namespace=namespace, l1_enabled=False)
     either.call(function, 1)
     with redis_server.client() as client:
-        ours = client.call("GET", function.key_for(1))
-        assert isinstance(ours, bytes)
-        length = int.from_bytes(ours[3:7], "big")
-        header = json.loads(ours[7 : 7 + length])
-        del header["x"]
-        text = json.dumps(header).encode()
-        theirs = ours[:3] + len(text).to_bytes(4, "big") + text + ours[7 + length :]
+        theirs = as_others_write_it(client.call("GET", function.key_for(1)))
         client.call("SET", function.key_for(1), theirs)
     source.version = 2
     assert either.call(function, 1)["version"] == 1
@@ -242,6 +234,51 @@ def test_another_implementations_entries_count_until_the_first_clear(
     with redis_server.client() as client:
         client.call("SET", function.key_for(1), theirs)
     assert either.call(function, 1)["version"] == 2
+
+
+@pytest.mark.parametrize("replaced_by_another", [False, True])
+def test_a_lost_generation_item_does_not_bring_back_another_implementations_entries(
+    either: Either,
+    backend: RedisBackend,
+    namespace: str,
+    source: Source,
+    redis_server: RedisServer,
+    replaced_by_another: bool,
+) -> None:
+    """Whoever has seen the clear remembers it, and puts the item right for everybody."""
+    function = either.cached(source.answer, backend=backend, namespace=namespace, l1_enabled=False)
+    stranger = either.cached(source.answer, backend=backend, namespace=namespace, l1_enabled=False)
+    either.call(function, 1)
+    (item,) = set(redis_server.keys("*")) - set(entries(redis_server))
+    with redis_server.client() as client:
+        theirs = as_others_write_it(client.call("GET", function.key_for(1)))
+    either.call(function.cache_clear)
+    source.version = 2
+    with redis_server.client() as client:
+        client.call("DEL", item)
+        if replaced_by_another:
+            assert either.call(stranger, 2)["version"] == 2  # as a process that knows nothing of the clear
+            assert client.text("GET", item).startswith("v:")
+        client.call("SET", function.key_for(1), theirs)
+        assert either.call(function, 1)["version"] == 2
+        assert client.text("GET", item).startswith("c:")
+        client.call("SET", function.key_for(1), theirs)
+    assert either.call(stranger, 1)["version"] == 2
+    if replaced_by_another:
+        source.version = 3
+        assert either.call(stranger, 2)["version"] == 2, "what was stored since still counts"
+
+
+def as_others_write_it(ours: Any) -> bytes:
+    """The entry without what only our frames say."""
+    import json
+
+    assert isinstance(ours, bytes)
+    length = int.from_bytes(ours[3:7], "big")
+    header = json.loads(ours[7 : 7 + length])
+    del header["x"]
+    text = json.dumps(header).encode()
+    return ours[:3] + len(text).to_bytes(4, "big") + text + ours[7 + length :]
 
 
 # --- while the function runs ----------------------------------------------------------------------------------------

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +44,53 @@ def test_a_deep_recursion_ends_where_python_says(namespace: str) -> None:
     with pytest.raises(RecursionError):
         depth(100_000)
     assert depth(300) == 300
+
+
+def test_a_pools_thread_that_works_for_the_function_calls_it_again(namespace: str) -> None:
+    """In the caller's context, as docs/locks.md says; nobody can see otherwise whose work it is."""
+    runs = Runs()
+    with ThreadPoolExecutor(1) as pool:
+
+        @cache(backend=None, namespace=namespace)
+        def answer(x: int) -> int:
+            if runs() == 1:
+                return pool.submit(contextvars.copy_context().run, answer, x).result() + 1
+            return x
+
+        started = time.monotonic()
+        assert answer(5) == 6
+        assert time.monotonic() - started < SOON
+
+
+def test_a_recursion_goes_as_deep_as_with_lru_cache(namespace: str) -> None:
+    def deepest(decorator: Any) -> int:
+        reached = 0
+
+        @decorator
+        def depth(n: int) -> int:
+            nonlocal reached
+            reached = n
+            return int(depth(n + 1))
+
+        with pytest.raises(RecursionError):
+            depth(0)
+        return reached
+
+    assert deepest(cache(backend=None, namespace=namespace)) >= deepest(functools.lru_cache(maxsize=None))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the stack pointer where Linux shows it")
+def test_a_level_of_recursion_takes_little_stack(namespace: str) -> None:
+    """A thousand levels, Python's limit, fit into the 8 MiB that a stack usually has, in a debug build too."""
+    pointers: list[int] = []
+
+    @cache(backend=None, namespace=namespace)
+    def depth(n: int) -> int:
+        pointers.append(int(Path("/proc/self/syscall").read_text().split()[-2], 16))
+        return 0 if n == 0 else 1 + depth(n - 1)
+
+    depth(20)
+    assert 0 < pointers[10] - pointers[11] < 8000
 
 
 async def test_a_coroutine_function_that_calls_itself_for_other_arguments(layers: dict[str, Any]) -> None:

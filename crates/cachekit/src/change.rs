@@ -3,13 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use cachekit_engine::flight::{Join, Leader};
+use cachekit_engine::{
+    flight::{Join, Leader},
+    time::Clock,
+};
 use cachekit_wire::generation::Generation;
 
 use crate::{
     asking::{here, on_runtime},
     call::Call,
     chain,
+    clock::SystemClock,
     core::{self, Core, now},
     error::Error,
     scope::Scope,
@@ -98,9 +102,12 @@ impl Call<'_> {
         generation: Result<Option<Generation>, Unavailable>,
     ) -> Result<Result<Bytes, Unavailable>, Error> {
         match generation {
-            Ok(generation) => sealable
-                .seal(&self.core.settings, shared.protocol_key(), generation)
-                .map(Ok),
+            Ok(generation) => {
+                let x = shared.extension(generation, self.life, SystemClock.wall());
+                sealable
+                    .seal(&self.core.settings, shared.protocol_key(), x)
+                    .map(Ok)
+            }
             Err(unavailable) => Ok(Err(unavailable)),
         }
     }

@@ -10,13 +10,15 @@ use cachekit_backends::{Found, Remaining};
 use cachekit_engine::{
     fill::{Fill, LockAnswer, ReadAnswer, RunAnswer, Step},
     flight::Leader,
-    time::Tick,
+    time::{Clock, Tick},
     waits::FlightId,
 };
 use cachekit_wire::generation::Generation;
 
 use crate::{
+    clock::SystemClock,
     core::{self, Core, now},
+    freshness,
     lease::Lease,
     payload::{self, Unusable},
     scope::{Once, Scope},
@@ -233,12 +235,14 @@ impl Filling {
         }
         let (current, decode) = (self.generation, self.decode);
         let (key, policy) = (self.shared().protocol_key(), &self.core.settings.payload);
+        let mut remaining = found.remaining;
         let opened = payload::open(
             &found.value,
             policy,
             key,
             &mut Vec::new(),
             |body, header| {
+                remaining = freshness::remaining(remaining, &header.x, SystemClock.wall());
                 if !Generation::counts(current, header.x.generation) {
                     return Ok(None);
                 }
@@ -254,7 +258,7 @@ impl Filling {
             }
         };
         self.scope.function.stats.l2_hit(at, at.since(self.asked));
-        self.keep_found(&held, found.remaining);
+        self.keep_found(&held, remaining);
         self.deliver = Some(Delivered::Value(Arc::clone(&held)));
         self.found = Some(held);
         true
@@ -283,6 +287,7 @@ impl Filling {
         let life = match (remaining, self.life) {
             // Unknown: an entry that might outlive its original is not kept.
             (Remaining::Unknown, _) => return,
+            (Remaining::For(left), _) if left.is_zero() => return,
             (Remaining::Forever, nominal) => nominal,
             (Remaining::For(left), Some(nominal)) => Some(left.min(nominal)),
             (Remaining::For(left), None) => Some(left),
@@ -323,16 +328,13 @@ impl Filling {
         if life.is_some_and(|life| life.is_zero()) {
             return false;
         }
-        if self.shared.is_none() {
+        let Some(shared) = &self.shared else {
             self.keep = self.keeps().then_some(Keep { held, from, life });
             return false;
-        }
+        };
+        let x = shared.extension(self.generation, life, SystemClock.wall());
         let sealed = Sealable::new(&held, self.decode).and_then(|sealable| {
-            let bytes = sealable.seal(
-                &self.core.settings,
-                self.shared().protocol_key(),
-                self.generation,
-            )?;
+            let bytes = sealable.seal(&self.core.settings, shared.protocol_key(), x)?;
             Ok((bytes, sealable.twin))
         });
         let (bytes, twin) = match sealed {

@@ -53,6 +53,7 @@ mod core;
 mod env;
 mod error;
 mod filling;
+pub mod freshness;
 mod function;
 pub mod guards;
 pub mod lease;

@@ -1,7 +1,7 @@
 //! From a value to the bytes of its entry, with the value that those bytes are read as.
 
 use bytes::Bytes;
-use cachekit_wire::{frame::Extension, generation::Generation};
+use cachekit_wire::frame::Extension;
 
 use crate::{
     core::Settings,
@@ -50,12 +50,8 @@ impl Sealable {
         &self,
         settings: &Settings,
         key: &str,
-        generation: Option<Generation>,
+        x: Extension,
     ) -> Result<Bytes, Error> {
-        let x = Extension {
-            generation: generation.map(|generation| generation.number),
-            ..Extension::default()
-        };
         let too_large = |message: String| {
             let remedy = "raise max_value_bytes, or cache less in one value";
             Error::new(ErrorKind::Value, message, remedy)

@@ -2,14 +2,15 @@
 
 use std::{
     sync::{Arc, OnceLock},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
 use cachekit_backends::{Found, LockReply, process::generation};
-use cachekit_wire::{generation::Generation, keys::tenant_key};
+use cachekit_wire::{frame::Extension, generation::Generation, keys::tenant_key};
 
 use crate::{
+    freshness,
     lease::Lease,
     park::{Stopped, block_on},
     runtime,
@@ -185,19 +186,7 @@ impl Shared {
         let started = Instant::now();
         let (found, item) = store.get_with(key, generation_key, want_ttl, timeout)?;
         let left = timeout.saturating_sub(started.elapsed());
-        let generation = match item.as_deref().map(Generation::from_bytes) {
-            Some(Some(generation)) => Some(generation),
-            Some(None) => {
-                let made = replacement();
-                let bytes = made.to_bytes();
-                let stored = store.set(generation_key, &bytes, None, None, left);
-                stored.is_ok().then_some(made)
-            }
-            None => store
-                .add(generation_key, &fresh(false).to_bytes(), left)
-                .ok()
-                .and_then(|item| Generation::from_bytes(&item)),
-        };
+        let generation = self.settle(item.as_deref(), left);
         Ok(Got { found, generation })
     }
 
@@ -213,21 +202,82 @@ impl Shared {
             .get_with_async(key, generation_key, want_ttl, timeout)
             .await?;
         let left = timeout.saturating_sub(started.elapsed());
-        let generation = match item.as_deref().map(Generation::from_bytes) {
-            Some(Some(generation)) => Some(generation),
-            Some(None) => {
-                let made = replacement();
-                let bytes = made.to_bytes().into();
-                let stored = store.set_async(generation_key, bytes, None, None, left);
-                stored.await.is_ok().then_some(made)
-            }
-            None => store
-                .add_async(generation_key, fresh(false).to_bytes().into(), left)
-                .await
-                .ok()
-                .and_then(|item| Generation::from_bytes(&item)),
-        };
+        let generation = self.settle_async(item.as_deref(), left).await;
         Ok(Got { found, generation })
+    }
+
+    /// What is to be done about a generation item as it was read.
+    fn judge(&self, item: Option<&[u8]>) -> Item {
+        let Inner {
+            store,
+            generation_key,
+            ..
+        } = &*self.0;
+        match item.map(Generation::from_bytes) {
+            Some(Some(item)) if item.cleared => {
+                store.note_cleared(generation_key);
+                Item::Stands(item)
+            }
+            // It got lost since, and somebody who did not know has made another one.
+            Some(Some(item)) if store.was_cleared(generation_key) => Item::Replace(Generation {
+                cleared: true,
+                ..item
+            }),
+            Some(Some(item)) => Item::Stands(item),
+            // Damaged. Whether it was ever cleared is lost, so it was.
+            Some(None) => Item::Replace(fresh(true)),
+            None => Item::Add(fresh(store.was_cleared(generation_key))),
+        }
+    }
+
+    /// Which of the function's entries count, after what is to be done about the item is done; `None`
+    /// where the store would not take it.
+    fn settle(&self, item: Option<&[u8]>, timeout: Duration) -> Option<Generation> {
+        let (store, key) = (&self.0.store, &self.0.generation_key);
+        match self.judge(item) {
+            Item::Stands(item) => Some(item),
+            Item::Replace(item) => {
+                let stored = store.set(key, &item.to_bytes(), None, None, timeout);
+                stored.is_ok().then_some(item)
+            }
+            Item::Add(item) => {
+                let there = store.add(key, &item.to_bytes(), timeout).ok()?;
+                Generation::from_bytes(&there)
+            }
+        }
+    }
+
+    /// [`settle`](Self::settle) as a future, to be polled inside the runtime.
+    async fn settle_async(&self, item: Option<&[u8]>, timeout: Duration) -> Option<Generation> {
+        let (store, key) = (&self.0.store, &self.0.generation_key);
+        match self.judge(item) {
+            Item::Stands(item) => Some(item),
+            Item::Replace(item) => {
+                let bytes = item.to_bytes().into();
+                let stored = store.set_async(key, bytes, None, None, timeout).await;
+                stored.is_ok().then_some(item)
+            }
+            Item::Add(item) => {
+                let bytes = item.to_bytes().into();
+                let there = store.add_async(key, bytes, timeout).await.ok()?;
+                Generation::from_bytes(&there)
+            }
+        }
+    }
+
+    /// What an entry that is stored at `wall` for `life` says of itself.
+    pub fn extension(
+        &self,
+        generation: Option<Generation>,
+        life: Option<Duration>,
+        wall: SystemTime,
+    ) -> Extension {
+        let end = freshness::until(life, wall);
+        Extension {
+            generation: generation.map(|generation| generation.number),
+            fresh_until_ms: end.filter(|_| !self.0.store.tells_ttl()),
+            ..Extension::default()
+        }
     }
 
     /// Does what `request` says on the calling thread. `pause` is called now and then during long
@@ -324,9 +374,10 @@ impl Shared {
 
     /// Which of the function's entries count now; made up where the store has forgotten it.
     pub(crate) fn generation(&self, timeout: Duration) -> Result<Option<Generation>, Unavailable> {
-        let item = fresh(false).to_bytes();
-        let item = self.0.store.add(&self.0.generation_key, &item, timeout)?;
-        Ok(Generation::from_bytes(&item))
+        let (store, key) = (&self.0.store, &self.0.generation_key);
+        let item = fresh(store.was_cleared(key)).to_bytes();
+        let item = store.add(key, &item, timeout)?;
+        Ok(self.settle(Some(&item), timeout))
     }
 
     /// [`generation`](Self::generation) as a future, to be polled inside the runtime.
@@ -334,12 +385,10 @@ impl Shared {
         &self,
         timeout: Duration,
     ) -> Result<Option<Generation>, Unavailable> {
-        let item = fresh(false).to_bytes().into();
-        let store = &self.0.store;
-        let item = store
-            .add_async(&self.0.generation_key, item, timeout)
-            .await?;
-        Ok(Generation::from_bytes(&item))
+        let (store, key) = (&self.0.store, &self.0.generation_key);
+        let item = fresh(store.was_cleared(key)).to_bytes().into();
+        let item = store.add_async(key, item, timeout).await?;
+        Ok(self.settle_async(Some(&item), timeout).await)
     }
 
     /// Releases the lock without waiting for it: for callers that were cancelled. A forked child
@@ -370,9 +419,14 @@ fn fresh(cleared: bool) -> Generation {
     }
 }
 
-/// What takes the place of a damaged item. Whether it was ever cleared is lost, so it was.
-fn replacement() -> Generation {
-    fresh(true)
+/// What to do about a generation item.
+enum Item {
+    /// Nothing.
+    Stands(Generation),
+    /// Put this one in its place.
+    Replace(Generation),
+    /// Put this one there, unless somebody else has put one.
+    Add(Generation),
 }
 
 /// Makes every entry of a function a miss in every process that shares the store.
@@ -380,6 +434,7 @@ fn replacement() -> Generation {
 /// # Errors
 /// When the store did not confirm: the entries then live on.
 pub fn clear(store: &Store, generation_key: &str, timeout: Duration) -> Result<(), Unavailable> {
+    store.note_cleared(generation_key);
     store.set(generation_key, &fresh(true).to_bytes(), None, None, timeout)
 }
 
@@ -392,6 +447,7 @@ pub async fn clear_async(
     generation_key: &str,
     timeout: Duration,
 ) -> Result<(), Unavailable> {
+    store.note_cleared(generation_key);
     store
         .set_async(
             generation_key,

@@ -3,12 +3,13 @@
 //! Every operation exists twice, blocking and as a future, over one set of guards. A refused or
 //! failed operation is an [`Unavailable`], never a panic.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cachekit_backends::{
     AsyncBackend, Backend, BackendError, ErrorKind, Found, LockReply, Released,
 };
+use parking_lot::Mutex;
 
 use crate::guards::Lane;
 pub use crate::guards::{Event, GuardConfig, Guards, Unavailable};
@@ -18,12 +19,18 @@ pub use crate::guards::{Event, GuardConfig, Guards, Unavailable};
 pub struct Store {
     backend: Arc<dyn Backend>,
     guards: Arc<Guards>,
+    /// The generation items that were seen to say that their function was cleared.
+    cleared: Arc<Mutex<HashSet<Box<str>>>>,
 }
 
 impl Store {
     /// Puts `guards` before `backend`.
     pub fn new(backend: Arc<dyn Backend>, guards: Arc<Guards>) -> Self {
-        Self { backend, guards }
+        Self {
+            backend,
+            guards,
+            cleared: Arc::default(),
+        }
     }
 
     /// The backend itself.
@@ -39,6 +46,24 @@ impl Store {
     /// Whether the backend has a distributed lock.
     pub fn has_lock(&self) -> bool {
         self.backend.capabilities().lock && self.backend.lock().is_some()
+    }
+
+    /// Whether the backend tells how long its entries still live.
+    pub fn tells_ttl(&self) -> bool {
+        self.backend.capabilities().ttl
+    }
+
+    /// Remembers that a function was cleared, should its generation item get lost.
+    pub(crate) fn note_cleared(&self, generation_key: &str) {
+        let mut cleared = self.cleared.lock();
+        if !cleared.contains(generation_key) {
+            cleared.insert(generation_key.into());
+        }
+    }
+
+    /// Whether that function was cleared, as far as this process has seen.
+    pub(crate) fn was_cleared(&self, generation_key: &str) -> bool {
+        self.cleared.lock().contains(generation_key)
     }
 
     fn locking(&self) -> Result<&dyn cachekit_backends::Locking, BackendError> {

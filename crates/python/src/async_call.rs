@@ -47,7 +47,7 @@ pub(crate) struct AsyncCall {
     /// Whether this is the refresh of an entry that is still served.
     refresh: bool,
     resolved: Option<Resolved>,
-    filling: Option<Filling>,
+    filling: Option<Box<Filling>>,
     landed: Landed,
     asked: Option<Arc<Mutex<Asked>>>,
     /// Ends the wait that is under way.
@@ -109,7 +109,7 @@ impl AsyncCall {
 
     fn filling(&mut self) -> PyResult<&mut Filling> {
         self.filling
-            .as_mut()
+            .as_deref_mut()
             .ok_or_else(|| PyRuntimeError::new_err("this call leads no flight"))
     }
 }
@@ -159,13 +159,13 @@ impl AsyncCall {
                     Fill::new(policy)
                 };
                 let resolved = resolved.clone();
-                self.filling = Some(Filling::new(
+                self.filling = Some(Box::new(Filling::new(
                     self.core.clone_ref(py),
                     leader,
                     fill,
                     shared,
                     resolved,
-                ));
+                )));
                 Ok((LEAD, None))
             }
             Join::Wait(waiter) => {
@@ -336,7 +336,7 @@ impl AsyncCall {
 }
 
 /// Gives up a flight whose last request is under way or answered.
-fn leave(asked: &Mutex<Asked>, filling: Filling) {
+fn leave(asked: &Mutex<Asked>, filling: Box<Filling>) {
     let shared = filling.shared().cloned();
     let mut state = asked.lock();
     if matches!(*state, Asked::Waiting) && filling.is_writing() {

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cachekit::{
+    freshness,
     lease::Lease,
     payload::Unusable,
     shared::{Got, Locked, Reply, Request, Shared},
@@ -17,13 +18,14 @@ use cachekit_engine::{
     fill::{Fill, LockAnswer, ReadAnswer, RunAnswer, Step},
     flight::Leader,
     l1::Entry,
-    time::Tick,
+    time::{Clock, Tick},
 };
-use cachekit_wire::{frame::Extension, generation::Generation};
+use cachekit_wire::generation::Generation;
 use pyo3::{exceptions::PyException, ffi, prelude::*};
 
 use crate::{
     backend::Resolved,
+    clock::CLOCK,
     codec::Held,
     core::{Core, Once, now},
     entry::{self, NotStored},
@@ -250,7 +252,9 @@ impl Filling {
         let core = core.get();
         let current = self.generation;
         let shared = self.shared.clone().expect("it was asked");
+        let mut remaining = found.remaining;
         let opened = entry::open(py, core, &found.value, shared.protocol_key(), |x| {
+            remaining = freshness::remaining(remaining, x, CLOCK.wall());
             Generation::counts(current, x.generation)
         });
         let object = match opened {
@@ -262,13 +266,13 @@ impl Filling {
             }
         };
         if self.fill.is_refresh() {
-            if self.is_due(core, found.remaining) {
+            if self.is_due(core, remaining) {
                 return false;
             }
         } else {
             core.function.stats.l2_hit(at, at.since(self.asked));
         }
-        self.keep_found(core, &object, found.remaining);
+        self.keep_found(core, &object, remaining);
         if self.keep.is_none() {
             self.deliver = Some(Delivered::Stored(found.value, shared));
         }
@@ -313,6 +317,7 @@ impl Filling {
         let life = match (remaining, core.nominal_ttl(&self.resolved.settings)) {
             // Unknown: an entry that might outlive its original is not kept.
             (Remaining::Unknown, _) => return,
+            (Remaining::For(left), _) if left.is_zero() => return,
             (Remaining::Forever, nominal) => nominal,
             (Remaining::For(left), Some(nominal)) => Some(left.min(nominal)),
             (Remaining::For(left), None) => Some(left),
@@ -425,7 +430,7 @@ impl Filling {
         let sealed = if exact {
             None
         } else {
-            Some(self.seal(py, core, object))
+            Some(self.seal(py, core, object, life))
         };
         if sealed.as_ref().is_some_and(Option::is_none) {
             return false; // Not encodable or too large: the caller's alone.
@@ -459,12 +464,16 @@ impl Filling {
         true
     }
 
-    fn seal(&mut self, py: Python<'_>, core: &Core, object: &Bound<'_, PyAny>) -> Option<Bytes> {
-        let x = Extension {
-            generation: self.generation.map(|generation| generation.number),
-            ..Extension::default()
-        };
-        let key = self.shared.as_ref()?.protocol_key();
+    fn seal(
+        &mut self,
+        py: Python<'_>,
+        core: &Core,
+        object: &Bound<'_, PyAny>,
+        life: Option<Duration>,
+    ) -> Option<Bytes> {
+        let shared = self.shared.as_ref()?;
+        let x = shared.extension(self.generation, life, CLOCK.wall());
+        let key = shared.protocol_key();
         match entry::seal(py, core, &self.resolved.settings, object, key, x) {
             Ok(sealed) => Some(sealed),
             Err(NotStored::Interrupted(error)) => {
@@ -494,7 +503,7 @@ impl Filling {
     }
 
     /// Ends the flight and gives the leader's caller its value or exception.
-    pub(crate) fn finish(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    pub(crate) fn finish(self: Box<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
         if let Some(shared) = self.shared.as_ref().filter(|_| self.fill.holds_lock()) {
             // Out of budget: the others are not to wait for the lease's end.
             shared.unlock_behind(self.resolved.budget);
@@ -508,7 +517,7 @@ impl Filling {
             retracting,
             process,
             ..
-        } = self;
+        } = *self;
         let function = &core.get().function;
         let land = |leader: Leader<Delivered>, delivered: Option<Delivered>| {
             if process != generation() {
@@ -570,7 +579,7 @@ impl Filling {
     }
 
     /// Gives the flight up: another caller leads. A lock that is held is released behind.
-    pub(crate) fn abandon(self) {
+    pub(crate) fn abandon(self: Box<Self>) {
         if self.process != generation() {
             std::mem::forget(self); // The parent leads it still.
             return;

@@ -52,6 +52,9 @@ impl RawArgs {
 const SIGNALS: Duration = Duration::from_millis(50);
 
 /// Answers a call that missed L1.
+///
+/// Recursive functions have this frame and that of [`lead`] on the stack once per level: what needs
+/// room is in functions of its own, and the filling is on the heap.
 pub(crate) fn call_missed(
     py: Python<'_>,
     core: &Bound<'_, Core>,
@@ -59,6 +62,29 @@ pub(crate) fn call_missed(
     scope: Scope,
     args: RawArgs,
 ) -> PyResult<Py<PyAny>> {
+    match turn(py, core, key, scope)? {
+        Turn::Done(value) => Ok(value),
+        Turn::Lead(filling) => lead(py, core.get(), filling, args),
+        Turn::Alone => run_alone(py, core.get(), args),
+    }
+}
+
+/// How a caller that missed goes on.
+enum Turn {
+    /// With what another caller has brought.
+    Done(Py<PyAny>),
+    /// As the leader of the key's flight.
+    Lead(Box<Filling>),
+    /// By running the function itself.
+    Alone,
+}
+
+/// Joins the key's flight, and waits for it where another caller leads.
+///
+/// # Errors
+/// The function's own exception, brought by its leader; what a signal handler raised meanwhile.
+#[inline(never)]
+fn turn(py: Python<'_>, core: &Bound<'_, Core>, key: &[u8], scope: Scope) -> PyResult<Turn> {
     let this = core.get();
     let resolved = this.resolve(py)?;
     this.warn_if_local(py, &resolved, scope);
@@ -75,30 +101,25 @@ pub(crate) fn call_missed(
                     if let Ok(value) = hand_out(py, &hit.entry.value, this.options.copy) {
                         this.function.stats.l1_hit(now());
                         leader.land(Delivered::Value(Arc::clone(&hit.entry)));
-                        return Ok(value);
+                        return Ok(Turn::Done(value));
                     }
                 }
                 let store = this.shared_store(&resolved, scope);
                 let shared = store.map(|store| this.shared(&resolved, store, key));
                 let fill = Fill::new(this.fill_policy(store, resolved.budget));
                 let core = core.clone().unbind();
-                // On the heap: recursive functions have this frame on the stack once per level.
-                let filling = Box::new(Filling::new(core, leader, fill, shared, resolved.clone()));
-                let result = lead(py, this, filling, args);
-                report(py, &resolved);
-                return result;
+                let filling = Filling::new(core, leader, fill, shared, resolved.clone());
+                return Ok(Turn::Lead(Box::new(filling)));
             }
             Join::Wait(waiter) => match wait(py, waiter, deadline)? {
                 Waited::Landed(delivered) => {
-                    return match deliver(py, this, &delivered)? {
-                        Some(value) => Ok(value),
-                        None => run_alone(py, this, args),
-                    };
+                    let value = deliver(py, this, &delivered)?;
+                    return Ok(value.map_or(Turn::Alone, Turn::Done));
                 }
                 Waited::Abandoned => {}
-                Waited::TimedOut => return run_alone(py, this, args),
+                Waited::TimedOut => return Ok(Turn::Alone),
             },
-            Join::Alone => return run_alone(py, this, args),
+            Join::Alone => return Ok(Turn::Alone),
         }
     }
 }
@@ -130,30 +151,58 @@ fn lead(
     args: RawArgs,
 ) -> PyResult<Py<PyAny>> {
     loop {
-        match filling.next() {
-            Next::Ask(request) => {
-                if let Err(interrupt) = ask(py, &mut filling, request) {
-                    filling.abandon();
-                    return Err(interrupt);
-                }
-            }
-            Next::Run => {
+        match ask_until_due(py, &mut filling) {
+            Ok(Due::Run) => {
                 let result = {
                     let _context = Leading::enter(py, filling.flight())?;
                     args.call(py, &core.func)
                 };
                 filling.ran(py, result);
             }
-            Next::Finish => return filling.finish(py),
+            Ok(Due::Finish) => return finish(py, filling),
+            Err(interrupt) => {
+                filling.abandon();
+                return Err(interrupt);
+            }
         }
     }
+}
+
+/// What a flight's leader has to do itself.
+enum Due {
+    Run,
+    Finish,
+}
+
+/// Asks the shared layer whatever is to be asked now.
+///
+/// # Errors
+/// What a signal handler raised meanwhile.
+#[inline(never)]
+fn ask_until_due(py: Python<'_>, filling: &mut Filling) -> PyResult<Due> {
+    loop {
+        match filling.next() {
+            Next::Ask(request) => ask(py, filling, request)?,
+            Next::Run => return Ok(Due::Run),
+            Next::Finish => return Ok(Due::Finish),
+        }
+    }
+}
+
+#[inline(never)]
+fn finish(py: Python<'_>, filling: Box<Filling>) -> PyResult<Py<PyAny>> {
+    let store = filling.shared().map(|shared| shared.store().clone());
+    let result = filling.finish(py);
+    if let Some(store) = store {
+        log::events(py, store.guards(), store.backend().name());
+    }
+    result
 }
 
 /// Asks the shared layer and hands the reply to the filling.
 ///
 /// # Errors
 /// What a signal handler raised meanwhile.
-#[inline(never)]
 fn ask(py: Python<'_>, filling: &mut Filling, request: Request) -> PyResult<()> {
     let shared = filling
         .shared()
@@ -319,6 +368,5 @@ pub(crate) fn refresh(
     ));
     let result = lead(py, this, filling, args);
     this.end_refresh(key);
-    report(py, &resolved);
     result.map(drop)
 }

@@ -3,7 +3,9 @@
 //! Each entry names the generation under which it was stored (the frame's `x.g`). Clearing writes an
 //! item with a new number, after which entries of any other number are misses. An item that the
 //! store has lost is replaced by one with a new number as well, so that its loss never brings back
-//! what was cleared. The item is text: `v` (never cleared) or `c` (cleared), a colon, the number.
+//! what was cleared. Entries of other implementations carry no number: whether they count after a loss
+//! is known to processes that have seen the item say that it was cleared, and they put it right. The
+//! item is text: `v` (never cleared) or `c` (cleared), a colon, the number.
 
 /// Which of a function's entries count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
