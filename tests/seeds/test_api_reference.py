@@ -413,3 +413,22 @@ def test_unserializable_data(redis_environment: RedisServer, caplog: pytest.LogC
     assert module.tags() == module.tags() == {"tags": {1, 2}}
     assert module.tags.cache_info().misses == 2
     assert caplog.text.count("WARNING") == 1
+
+
+def test_the_orchestrator() -> None:
+    module = run(
+        """
+# New modular structure - internal implementation detail
+from cachekit.decorators.orchestrator import FeatureOrchestrator
+
+# Orchestrator manages all reliability features (internal use)
+# Users should use @cache decorator with nested configs instead
+orchestrator = FeatureOrchestrator(
+    namespace="api_service",
+    circuit_breaker_enabled=True,
+    adaptive_timeout_enabled=True,
+    collect_stats=True
+)
+"""
+    )
+    assert module.orchestrator.get_health_status()["namespace"] == "api_service"

@@ -122,7 +122,7 @@ def test_function():
         assert function.cache_info().hits == 1
 
 
-def test_secure_and_io_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secure_says_what_is_missing() -> None:
     secure = """
 from cachekit import cache
 
@@ -133,9 +133,21 @@ def secure_function():
 """
     with pytest.raises(ConfigurationError, match="encryption"):
         run(secure)
+
+
+def test_io_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    io = """
+from cachekit import cache
+
+# All production-grade features enabled: L1, circuit breaker, adaptive timeout, monitoring
+@cache.io(ttl=300)
+def fetch_data(user_id: int):
+    return expensive_api_call(user_id)
+"""
+    with pytest.raises(ConfigurationError, match="CACHEKIT_API_KEY"):
+        run(io)
     monkeypatch.setenv("CACHEKIT_API_KEY", "ck_live_your_key_here")
-    with pytest.raises(ConfigurationError, match="CachekitIO"):
-        run("from cachekit import cache\n@cache.io(ttl=300)\ndef io_function():\n    pass")
+    assert run(io).fetch_data.__name__ == "fetch_data"
 
 
 def test_local_development() -> None:

@@ -12,6 +12,7 @@ mod entry;
 mod filling;
 mod fork;
 mod gil;
+mod health;
 mod log;
 mod namespace;
 mod object;
@@ -56,6 +57,8 @@ mod _native {
     use super::bridge::LoopBridge;
     #[pymodule_export]
     use super::core::Core;
+    #[pymodule_export]
+    use super::health::namespace_health;
     #[pymodule_export]
     use super::serializer::{deserialize_std, serialize_std};
     use super::{answer, fork, namespace, object, testing};

@@ -85,6 +85,18 @@ pub(crate) fn guarded(name: &str) -> usize {
     namespace.map_or(0, |namespace| namespace.guards.lock().len())
 }
 
+/// The guards of the namespace of that name, those of each backend in use.
+pub(crate) fn guards(name: &str) -> Vec<Arc<Guards>> {
+    let namespace = NAMESPACES.lock().get(name).map(Arc::clone);
+    let Some(namespace) = namespace else {
+        return Vec::new();
+    };
+    let all = namespace.guards.lock();
+    all.iter()
+        .filter_map(|known| known.guards.upgrade())
+        .collect()
+}
+
 /// Limits the L1s of this process together.
 pub(crate) fn set_ceiling(bytes: u64) {
     CEILING.set_limit(bytes);
