@@ -58,7 +58,8 @@ need_rust() {
         die "rustc $have is too old: this workspace needs $(rust_minimum) or newer (rustup update stable)"
     need cc build-essential
 }
-rust_minimum() { sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml; }
+# The newest that any of the crates asks for.
+rust_minimum() { sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml crates/*/Cargo.toml | sort -V | tail -n1; }
 
 need_python() {
     need "$PYTHON" python3

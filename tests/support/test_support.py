@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tests.support.cachekit_server import CachekitServer
 from tests.support.memcached_server import MemcachedServer
-from tests.support.process import ServerMissingError, program
+from tests.support.process import ServerMissingError, program, wait_until
 from tests.support.proxy import Fault, FaultProxy
 from tests.support.redis_servers import RedisCluster, RedisSentinel, RedisServer
 from tests.support.resp import RespClient, RespError
@@ -140,3 +144,26 @@ def test_a_refusing_proxy_refuses_until_it_accepts(fault_proxy: FaultProxy) -> N
 def test_a_factory_makes_several(redis_factory: Callable[..., RedisServer]) -> None:
     first, second = redis_factory(), redis_factory()
     assert first.port != second.port
+
+
+def test_the_cachekit_server_keeps_entries_and_refuses_revoked_keys(tmp_path: Path) -> None:
+    server = CachekitServer(tmp_path)
+    server.start()
+    try:
+        put = ["-X", "PUT", "-H", "Content-Type: application/octet-stream", "--data-binary", "x"]
+        assert curl(server, *put) == "200"
+        assert server.stored_keys() == 1
+        server.kill()
+        server.start()
+        assert curl(server) == "200"
+        server.revoke_key(server.key)
+        wait_until("the key is refused", lambda: curl(server) == "401", limit=2.0)
+    finally:
+        server.stop()
+
+
+def curl(server: CachekitServer, *arguments: str) -> str:
+    """The status with which the server answers."""
+    command = ["curl", "-s", "-o", os.devnull, "-w", "%{http_code}", "--cacert", str(server.authority)]
+    command += ["-H", f"Authorization: Bearer {server.key}", *arguments, f"{server.url}/v1/cache/a"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

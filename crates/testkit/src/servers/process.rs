@@ -18,6 +18,10 @@ impl Process {
         matches!(self.0.try_wait(), Ok(None))
     }
 
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Ends the process at once, as a crash would.
     pub(super) fn kill(&mut self) {
         // It may have ended by itself.

@@ -1,0 +1,191 @@
+//! `cachekit keys create|list|revoke`.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cachekit_server::{KeyFile, KeyRecord, Mode, NewKey, Permission};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::Failure;
+
+/// The subcommand and its own.
+pub(crate) fn command() -> Command {
+    let file = Arg::new("keys_file")
+        .long("keys-file")
+        .value_name("FILE")
+        .env("CACHEKIT_SERVER_KEYS_FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("The key file [default: keys.json in the data directory]");
+    let directory = Arg::new("data_dir")
+        .long("data-dir")
+        .value_name("DIR")
+        .env("CACHEKIT_SERVER_DATA_DIR")
+        .value_parser(value_parser!(PathBuf))
+        .default_value("cachekit-data")
+        .help("The server's data directory");
+    let json = || {
+        Arg::new("json")
+            .long("json")
+            .action(ArgAction::SetTrue)
+            .help("Print JSON")
+    };
+    let create = Command::new("create")
+        .about("Make a key and print it; it is not shown again")
+        .arg(
+            Arg::new("tenant")
+                .long("tenant")
+                .required(true)
+                .value_name("NAME")
+                .help("On whose behalf the key acts: 1 to 64 of a-z, 0-9, '-' and '_'"),
+        )
+        .arg(
+            Arg::new("test")
+                .long("test")
+                .action(ArgAction::SetTrue)
+                .help("A ck_test_ key, whose entries never meet those of ck_live_ keys"),
+        )
+        .arg(
+            Arg::new("read_only")
+                .long("read-only")
+                .action(ArgAction::SetTrue)
+                .help("A key that may only read"),
+        )
+        .arg(
+            Arg::new("label")
+                .long("label")
+                .default_value("")
+                .hide_default_value(true)
+                .help("What the key is for"),
+        );
+    let revoke = Command::new("revoke")
+        .about("Revoke a key; running servers refuse it within a second")
+        .arg(
+            Arg::new("id")
+                .required(true)
+                .help("The key's id, as list prints it"),
+        );
+    Command::new("keys")
+        .about("Make, list and revoke API keys, also while the server runs")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .arg(file.global(true))
+        .arg(directory.global(true))
+        .subcommand(create.arg(json()))
+        .subcommand(Command::new("list").about("List the keys").arg(json()))
+        .subcommand(revoke)
+}
+
+/// Runs one of them.
+#[allow(clippy::print_stdout)]
+pub(crate) fn run(arguments: &ArgMatches) -> Result<(), Failure> {
+    let (name, arguments) = arguments.subcommand().expect("a subcommand is required");
+    let directory: &PathBuf = arguments.get_one("data_dir").expect("it has a default");
+    let path = arguments
+        .get_one::<PathBuf>("keys_file")
+        .cloned()
+        .unwrap_or_else(|| directory.join("keys.json"));
+    let file = KeyFile::at(path);
+    let text = |name| -> &String {
+        arguments
+            .get_one(name)
+            .expect("it is required or has a default")
+    };
+    match name {
+        "create" => {
+            let (test, read_only) = (arguments.get_flag("test"), arguments.get_flag("read_only"));
+            let key = file.create(&NewKey {
+                tenant: text("tenant"),
+                mode: if test { Mode::Test } else { Mode::Live },
+                permission: if read_only {
+                    Permission::ReadOnly
+                } else {
+                    Permission::ReadWrite
+                },
+                label: text("label"),
+            })?;
+            if arguments.get_flag("json") {
+                println!("{}", serde_json::json!({ "key": key }));
+            } else {
+                println!("{key}");
+                eprintln!("Keep it: it is not stored and cannot be shown again.");
+            }
+        }
+        "list" => {
+            let records = file.list()?;
+            if arguments.get_flag("json") {
+                let shown: Vec<_> = records.iter().map(as_json).collect();
+                println!("{}", serde_json::to_string_pretty(&shown)?);
+            } else {
+                print_table(&records);
+            }
+        }
+        "revoke" => {
+            let id = text("id");
+            if file.revoke(id)? {
+                println!("{id} is revoked");
+            } else {
+                println!("{id} was revoked before");
+            }
+        }
+        _ => unreachable!("clap knows the subcommands"),
+    }
+    Ok(())
+}
+
+fn permission(record: &KeyRecord) -> &'static str {
+    match record.permission {
+        Permission::ReadWrite => "read-write",
+        Permission::ReadOnly => "read-only",
+    }
+}
+
+fn as_json(record: &KeyRecord) -> serde_json::Value {
+    serde_json::json!({
+        "id": record.id,
+        "tenant": record.tenant,
+        "mode": record.mode.as_str(),
+        "permission": permission(record),
+        "label": record.label,
+        "created": record.created,
+        "revoked": record.revoked,
+    })
+}
+
+#[allow(clippy::print_stdout)]
+fn print_table(records: &[KeyRecord]) {
+    println!(
+        "{:12}  {:4}  {:10}  {:16}  {:7}  TENANT / LABEL",
+        "ID", "MODE", "MAY", "MADE", "STATE"
+    );
+    for record in records {
+        let state = if record.revoked.is_some() {
+            "revoked"
+        } else {
+            "usable"
+        };
+        println!(
+            "{:12}  {:4}  {:10}  {:16}  {state:7}  {} {}",
+            record.id,
+            record.mode.as_str(),
+            permission(record),
+            ago(record.created),
+            record.tenant,
+            record.label,
+        );
+    }
+}
+
+/// How long ago that was, in the largest unit that is passed.
+fn ago(seconds: u64) -> String {
+    let then = UNIX_EPOCH + Duration::from_secs(seconds);
+    let passed = SystemTime::now()
+        .duration_since(then)
+        .unwrap_or_default()
+        .as_secs();
+    match passed {
+        0..60 => format!("{passed} s ago"),
+        60..3600 => format!("{} min ago", passed / 60),
+        3600..86400 => format!("{} h ago", passed / 3600),
+        _ => format!("{} days ago", passed / 86400),
+    }
+}

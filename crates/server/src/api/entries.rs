@@ -1,0 +1,111 @@
+//! Entries: reading, writing, removing, and their lives.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::error::{ApiError, json, whole_seconds};
+use super::params::{self, FRESHNESS, TTL};
+use super::{Asked, body};
+use crate::http::Exchange;
+use crate::store::{Facts, Life, Put};
+
+/// What is told of an entry along with it. `X-CacheKit-TTL` is the rest of its fresh life, so that
+/// a reader who wants to know needs no second request.
+fn facts_headers(facts: &Facts) -> [(header::HeaderName, HeaderValue); 4] {
+    let freshness = if facts.is_stale() { "stale" } else { "fresh" };
+    [
+        (FRESHNESS, HeaderValue::from_static(freshness)),
+        (TTL, whole_seconds(facts.fresh_for).into()),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        ),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ]
+}
+
+pub(super) async fn get(
+    asked: Asked<'_>,
+    key: &str,
+    exchange: Exchange,
+) -> Result<Response, ApiError> {
+    let app = asked.app;
+    let place = asked.place(key);
+    // Room is taken before the value is in memory, where the store knows how much.
+    let expected = app.store.size_hint(&place);
+    let mut share = body::room(app, expected).await?;
+    let found = app.store.get(&place).await?;
+    let (facts, value) = found.ok_or_else(ApiError::not_found)?;
+    if value.len() > expected {
+        share.join(body::room(app, value.len() - expected).await?);
+    }
+    let body = body::outgoing(app, value, share, exchange);
+    Ok((facts_headers(&facts), body).into_response())
+}
+
+pub(super) async fn head(asked: Asked<'_>, key: &str) -> Result<Response, ApiError> {
+    let found = asked.app.store.facts(&asked.place(key)).await?;
+    let facts = found.ok_or_else(ApiError::not_found)?;
+    let length = [(header::CONTENT_LENGTH, HeaderValue::from(facts.size))];
+    Ok((facts_headers(&facts), length).into_response())
+}
+
+pub(super) async fn put(mut asked: Asked<'_>, key: &str) -> Result<Response, ApiError> {
+    let app = asked.app;
+    params::content_type(&asked.headers, &[])?;
+    let life = Life {
+        fresh: params::ttl(&asked.headers)?.unwrap_or(asked.tenant.limits.default_ttl),
+        stale: params::stale_ttl(&asked.headers)?,
+    };
+    let most = app.config.max_value.as_usize();
+    let body = std::mem::take(&mut asked.body);
+    // The room is held until the store has the value.
+    let (value, _room) = body::read(app, &asked.headers, body, most).await?;
+    let place = asked.place(key);
+    match app
+        .store
+        .put(&place, value, life, asked.tenant.quota)
+        .await?
+    {
+        Put::Stored => Ok(StatusCode::OK.into_response()),
+        Put::TooLarge => Err(ApiError::too_large(
+            "the entry is larger than the tenant's quota or the store".to_owned(),
+        )),
+        Put::OverQuota => Err(ApiError::too_many(
+            "over_quota",
+            "the tenant's quota is used up; delete entries or wait until some expire",
+            QUOTA_RETRY,
+        )),
+    }
+}
+
+/// What clients without quota are told to wait.
+const QUOTA_RETRY: Duration = Duration::from_secs(60);
+
+pub(super) async fn delete(asked: Asked<'_>, key: &str) -> Result<Response, ApiError> {
+    if asked.app.store.delete(&asked.place(key)).await? {
+        Ok(StatusCode::OK.into_response())
+    } else {
+        Err(ApiError::not_found())
+    }
+}
+
+/// The rest of the entry's fresh life in whole seconds, a begun one counted; 0 when it is stale.
+pub(super) async fn ttl(asked: Asked<'_>, key: &str) -> Result<Response, ApiError> {
+    let found = asked.app.store.facts(&asked.place(key)).await?;
+    let facts = found.ok_or_else(ApiError::not_found)?;
+    let seconds = whole_seconds(facts.fresh_for);
+    Ok(json(StatusCode::OK, &json!({ "ttl": seconds })))
+}
+
+pub(super) async fn refresh(mut asked: Asked<'_>, key: &str) -> Result<Response, ApiError> {
+    let fresh = params::json_ttl(&params::json(&mut asked).await?)?;
+    if asked.app.store.expire(&asked.place(key), fresh).await? {
+        Ok(json(StatusCode::OK, &json!({ "ttl": fresh.as_secs() })))
+    } else {
+        Err(ApiError::not_found())
+    }
+}

@@ -1,0 +1,373 @@
+//! The thread that makes every change to the embedded store.
+//!
+//! It gathers the changes that wait, commits them as one batch, shows them in the index and only
+//! then confirms them. Under load one write to the journal so serves many requests.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fjall::PersistMode;
+use tokio::sync::{mpsc, oneshot};
+
+use super::index::{self, Gone, Slot};
+use super::{Shared, record};
+use crate::config::Durability;
+use crate::store::{Life, Place, Put, Quota, Result, StoreError};
+
+/// A change, and where its outcome goes.
+pub(super) enum Change {
+    Put {
+        place: Place,
+        value: Bytes,
+        life: Life,
+        quota: Quota,
+        done: oneshot::Sender<Result<Put>>,
+    },
+    Delete {
+        place: Place,
+        done: oneshot::Sender<Result<bool>>,
+    },
+    Expire {
+        place: Place,
+        fresh: Duration,
+        done: oneshot::Sender<Result<bool>>,
+    },
+    /// Make everything durable and end.
+    Close { done: oneshot::Sender<Result<()>> },
+}
+
+/// How many changes and bytes of values go into one batch.
+const BATCH_CHANGES: usize = 256;
+const BATCH_BYTES: usize = 8 << 20;
+/// How often the writer looks after what has expired, the disk and the sync.
+const TICK: Duration = Duration::from_millis(250);
+/// How many expired entries are removed at a time, so that writers do not wait long behind them.
+const EXPIRE_AT_ONCE: usize = 1024;
+
+/// What a batch will have done to an entry: its new slot, or its removal.
+type Effects = HashMap<Arc<str>, (Place, Option<Slot>)>;
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    next_number: u64,
+    synced: Instant,
+    dirty: bool,
+    /// What has ended and is still on the disk.
+    ended: Vec<Gone>,
+}
+
+/// An outcome that is sent once the batch is committed.
+enum Outcome {
+    Put(oneshot::Sender<Result<Put>>, Put),
+    Truth(oneshot::Sender<Result<bool>>, bool),
+}
+
+impl Outcome {
+    fn send(self, committed: &Result<()>) {
+        // Who asked may have gone.
+        match self {
+            Self::Put(done, put) => drop(done.send(committed.clone().map(|()| put))),
+            Self::Truth(done, truth) => drop(done.send(committed.clone().map(|()| truth))),
+        }
+    }
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, next_number: u64) -> Self {
+        Self {
+            shared,
+            next_number,
+            synced: Instant::now(),
+            dirty: false,
+            ended: Vec::new(),
+        }
+    }
+
+    /// Works until told to close or until nobody can ask any more.
+    pub(super) async fn run(mut self, mut changes: mpsc::Receiver<Change>) {
+        let mut tick = Instant::now() + TICK;
+        loop {
+            match tokio::time::timeout_at(tick.into(), changes.recv()).await {
+                Ok(Some(first)) => {
+                    if let Some(done) = self.batch(first, &mut changes) {
+                        changes.close();
+                        let closed = self.sync(PersistMode::SyncAll);
+                        drop(done.send(closed));
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(_) => {}
+            }
+            if Instant::now() >= tick {
+                self.tick();
+                tick = Instant::now() + TICK;
+            }
+        }
+    }
+
+    /// Performs the first change and those that wait behind it. Returns where to report when one
+    /// of them was to close.
+    fn batch(
+        &mut self,
+        first: Change,
+        changes: &mut mpsc::Receiver<Change>,
+    ) -> Option<oneshot::Sender<Result<()>>> {
+        let shared = self.shared.clone();
+        let now = shared.now();
+        let mut batch = shared.database.batch().durability(Some(self.mode()));
+        let mut effects = Effects::new();
+        let mut outcomes = Vec::new();
+        let mut quotas: HashMap<_, Quota> = HashMap::new();
+        let mut bytes = 0;
+        let mut count = 0;
+        let mut closing = None;
+        let mut next = Some(first);
+        while let Some(change) = next.take() {
+            count += 1;
+            match change {
+                Change::Put {
+                    place,
+                    value,
+                    life,
+                    quota,
+                    done,
+                } => {
+                    let put = self.may_put(&place, value.len(), &effects, &quota, now);
+                    if matches!(put, Ok(Put::Stored)) {
+                        bytes += value.len();
+                        let slot = self.new_slot(value.len(), life, now);
+                        if let Some(old) = self.current(&effects, &place, 0) {
+                            batch.remove(&shared.values, old.number.to_be_bytes());
+                        }
+                        batch.insert(&shared.values, slot.number.to_be_bytes(), value);
+                        batch.insert(
+                            &shared.entries,
+                            place.full().as_bytes(),
+                            record::encode(&slot),
+                        );
+                        quotas.insert(place.scope().clone(), quota);
+                        effects.insert(place.full().clone(), (place, Some(slot)));
+                    }
+                    match put {
+                        Ok(put) => outcomes.push(Outcome::Put(done, put)),
+                        Err(error) => drop(done.send(Err(error))),
+                    }
+                }
+                Change::Delete { place, done } => {
+                    let old = self.current(&effects, &place, 0);
+                    if let Some(old) = old {
+                        batch.remove(&shared.values, old.number.to_be_bytes());
+                        batch.remove(&shared.entries, place.full().as_bytes());
+                        effects.insert(place.full().clone(), (place, None));
+                    }
+                    let lived = old.is_some_and(|old| old.ends > now);
+                    outcomes.push(Outcome::Truth(done, lived));
+                }
+                Change::Expire { place, fresh, done } => {
+                    let old = self.current(&effects, &place, now);
+                    if let Some(mut slot) = old {
+                        let stale = slot.ends - slot.fresh_until;
+                        slot.fresh_until = now + milliseconds(fresh);
+                        slot.ends = slot.fresh_until + stale;
+                        batch.insert(
+                            &shared.entries,
+                            place.full().as_bytes(),
+                            record::encode(&slot),
+                        );
+                        effects.insert(place.full().clone(), (place, Some(slot)));
+                    }
+                    outcomes.push(Outcome::Truth(done, old.is_some()));
+                }
+                Change::Close { done } => {
+                    closing = Some(done);
+                    break;
+                }
+            }
+            if count < BATCH_CHANGES && bytes < BATCH_BYTES {
+                next = changes.try_recv().ok();
+            }
+        }
+        let committed = if batch.is_empty() {
+            Ok(())
+        } else {
+            self.dirty = true;
+            shared.healthy(batch.commit())
+        };
+        if committed.is_ok() {
+            let gone = self.show(effects, &quotas);
+            for outcome in outcomes {
+                outcome.send(&committed);
+            }
+            self.forget(gone, &shared.evicted);
+        } else {
+            for outcome in outcomes {
+                outcome.send(&committed);
+            }
+        }
+        closing
+    }
+
+    /// Shows the committed effects in the index; returns the entries that had to make room.
+    fn show(
+        &mut self,
+        effects: Effects,
+        quotas: &HashMap<crate::store::Scope, Quota>,
+    ) -> Vec<Gone> {
+        if effects.is_empty() {
+            return Vec::new();
+        }
+        let mut gone = Vec::new();
+        let mut index = self.shared.index.write();
+        for (full, (place, slot)) in effects {
+            match slot {
+                Some(slot) => match index.find(&full, 0) {
+                    Some(old) if old.number == slot.number => {
+                        index.extend(&full, slot.fresh_until, slot.ends);
+                    }
+                    _ => index.insert(&place, slot),
+                },
+                None => drop(index.remove(&full)),
+            }
+        }
+        for (scope, quota) in quotas {
+            index.shrink_scope(scope, quota, &mut gone);
+        }
+        let options = &self.shared.options;
+        index.shrink(options.max_bytes, options.max_entries, &mut gone);
+        gone
+    }
+
+    /// Removes from the disk what has left the index.
+    fn forget(&mut self, gone: Vec<Gone>, counter: &std::sync::atomic::AtomicU64) {
+        if gone.is_empty() {
+            return;
+        }
+        counter.fetch_add(gone.len() as u64, Ordering::Relaxed);
+        let shared = &self.shared;
+        let mut batch = shared
+            .database
+            .batch()
+            .durability(Some(PersistMode::Buffer));
+        let index = shared.index.read();
+        for entry in gone {
+            batch.remove(&shared.values, entry.number.to_be_bytes());
+            // The place may have been filled again.
+            if index.find(&entry.full, 0).is_none() {
+                batch.remove(&shared.entries, entry.full.as_bytes());
+            }
+        }
+        drop(index);
+        self.dirty = true;
+        if let Err(error) = shared.healthy(batch.commit()) {
+            tracing::error!(%error, "removing evicted entries failed");
+        }
+    }
+
+    /// The entry as the changes so far will leave it, if it lives at `now`.
+    fn current(&self, effects: &Effects, place: &Place, now: u64) -> Option<Slot> {
+        match effects.get(place.full()) {
+            Some((_, slot)) => slot.filter(|slot| slot.ends > now),
+            None => self.shared.index.read().find(place.full(), now),
+        }
+    }
+
+    fn may_put(
+        &mut self,
+        place: &Place,
+        length: usize,
+        effects: &Effects,
+        quota: &Quota,
+        now: u64,
+    ) -> Result<Put> {
+        if self.shared.disk_full.load(Ordering::Relaxed) {
+            return Err(StoreError::Full(
+                "the disk has less free space than min_free_disk".to_owned(),
+            ));
+        }
+        let weight = index::weight(place.full(), length as u64);
+        let most = quota.bytes.unwrap_or(u64::MAX);
+        if weight > most.min(self.shared.options.max_bytes) {
+            return Ok(Put::TooLarge);
+        }
+        if quota.reject {
+            // What has ended makes room first; it leaves the disk with the next tick.
+            let gone = self.shared.index.write().expire(now, usize::MAX);
+            self.ended.extend(gone);
+            let mut share = self.shared.index.read().share(place.scope());
+            let weigh = |full: &str, slot: Slot| (index::weight(full, slot.size), 1);
+            for (full, (changed, slot)) in effects {
+                if changed.scope() == place.scope() {
+                    share.replace(
+                        self.shared
+                            .index
+                            .read()
+                            .find(full, 0)
+                            .map(|old| weigh(full, old)),
+                        slot.map(|new| weigh(full, new)),
+                    );
+                }
+            }
+            let old = self.current(effects, place, 0);
+            share.replace(old.map(|old| weigh(place.full(), old)), Some((weight, 1)));
+            if share.is_over(quota) {
+                return Ok(Put::OverQuota);
+            }
+        }
+        Ok(Put::Stored)
+    }
+
+    fn new_slot(&mut self, length: usize, life: Life, now: u64) -> Slot {
+        let number = self.next_number;
+        self.next_number += 1;
+        let fresh_until = now + milliseconds(life.fresh);
+        Slot {
+            number,
+            size: length as u64,
+            fresh_until,
+            ends: fresh_until + milliseconds(life.stale),
+        }
+    }
+
+    fn mode(&self) -> PersistMode {
+        match self.shared.options.durability {
+            Durability::Process => PersistMode::Buffer,
+            Durability::Power => PersistMode::SyncData,
+        }
+    }
+
+    fn tick(&mut self) {
+        let shared = self.shared.clone();
+        let now = shared.now();
+        loop {
+            let mut gone = std::mem::take(&mut self.ended);
+            gone.extend(shared.index.write().expire(now, EXPIRE_AT_ONCE));
+            let more = gone.len() >= EXPIRE_AT_ONCE;
+            self.forget(gone, &shared.expired);
+            if !more {
+                break;
+            }
+        }
+        shared.locks.sweep(Instant::now());
+        shared.look_at_disk();
+        if self.dirty
+            && self.synced.elapsed() >= shared.options.sync_interval
+            && let Err(error) = self.sync(PersistMode::SyncData)
+        {
+            tracing::error!(%error, "the store could not be synced");
+        }
+    }
+
+    fn sync(&mut self, mode: PersistMode) -> Result<()> {
+        self.synced = Instant::now();
+        self.dirty = false;
+        self.shared.healthy(self.shared.database.persist(mode))
+    }
+}
+
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
