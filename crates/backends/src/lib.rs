@@ -7,6 +7,8 @@ mod backend;
 #[cfg(feature = "cachekitio")]
 pub mod cachekitio;
 mod error;
+#[cfg(all(feature = "file", unix))]
+pub mod file;
 pub mod process;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -19,5 +21,7 @@ pub use bytes::Bytes;
 #[cfg(feature = "cachekitio")]
 pub use cachekitio::{CachekitIOBackend, CachekitIOConfig};
 pub use error::{BackendError, ErrorKind, Result, scrub};
+#[cfg(all(feature = "file", unix))]
+pub use file::{FileBackend, FileConfig};
 #[cfg(feature = "redis")]
 pub use redis::{RedisBackend, RedisConfig};
