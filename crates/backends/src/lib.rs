@@ -9,6 +9,10 @@ pub mod cachekitio;
 mod error;
 #[cfg(all(feature = "file", unix))]
 pub mod file;
+#[cfg(feature = "memcached")]
+pub mod memcached;
+#[cfg(feature = "net")]
+mod net;
 pub mod process;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -23,5 +27,7 @@ pub use cachekitio::{CachekitIOBackend, CachekitIOConfig};
 pub use error::{BackendError, ErrorKind, Result, scrub};
 #[cfg(all(feature = "file", unix))]
 pub use file::{FileBackend, FileConfig};
+#[cfg(feature = "memcached")]
+pub use memcached::{MemcachedBackend, MemcachedConfig};
 #[cfg(feature = "redis")]
 pub use redis::{RedisBackend, RedisConfig};

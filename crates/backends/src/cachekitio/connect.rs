@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use super::config::CachekitIOConfig;
 use super::error::Failure;
 use crate::error::{BackendError, ErrorKind, Result};
-use crate::redis::tls::{TlsOptions, client_config};
+use crate::net::tls::{TlsOptions, client_config};
 
 /// How much of one body may be under way unread, and of all bodies together.
 const STREAM_WINDOW: u32 = 4 << 20;

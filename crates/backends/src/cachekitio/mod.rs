@@ -37,8 +37,8 @@ pub use self::session::Counters;
 use self::session::Session;
 use crate::backend::{AsyncBackend, Backend, Capabilities, Found, Health, Locking, Remaining};
 use crate::error::{BackendError, ErrorKind, Result};
+use crate::net::pool::Pool;
 use crate::process::PerProcess;
-use crate::redis::pool::Pool;
 
 /// The longest life that the API gives an entry: 30 days.
 pub const MAX_TTL: Duration = Duration::from_secs(2_592_000);

@@ -7,10 +7,10 @@ use std::time::Instant;
 use parking_lot::RwLock;
 
 use super::command::{Command, Replies};
-use super::config::Address;
 use super::node::{Node, Request, Role, Shared};
 use super::reply::Reply;
 use crate::error::{BackendError, ErrorKind, Result};
+use crate::net::Address;
 
 const SLOTS: usize = 16384;
 /// No node is known.
@@ -33,7 +33,7 @@ struct Map {
 
 impl Cluster {
     pub(super) fn new(seeds: &[Address], shared: &Arc<Shared>) -> Self {
-        let node = |address: &Address| Node::new(address.clone(), Role::Store, shared);
+        let node = |address: &Address| shared.node(address, Role::Store);
         Self {
             shared: Arc::clone(shared),
             seeds: seeds.iter().map(node).collect(),
@@ -148,8 +148,7 @@ impl Map {
     fn index_of(&mut self, address: &Address, shared: &Arc<Shared>) -> Option<u16> {
         let found = self.nodes.iter().position(|node| node.address == *address);
         let index = found.unwrap_or_else(|| {
-            self.nodes
-                .push(Node::new(address.clone(), Role::Store, shared));
+            self.nodes.push(shared.node(address, Role::Store));
             self.nodes.len() - 1
         });
         u16::try_from(index).ok().filter(|&index| index != NOBODY)

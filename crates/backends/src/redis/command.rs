@@ -18,7 +18,7 @@ pub(super) enum Word<'a> {
 
 /// A command: its name and arguments.
 #[derive(Clone, Copy)]
-pub(super) struct Command<'a> {
+pub(crate) struct Command<'a> {
     words: [Word<'a>; Command::MAX_WORDS],
     count: usize,
 }

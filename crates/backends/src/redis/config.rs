@@ -4,32 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
-
-use super::tls::TlsOptions;
 use crate::error::{BackendError, ErrorKind, Result};
+use crate::net::{Address, Login, Parts, TlsOptions, parse_host, parse_hosts};
 
 const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
-
-/// Where one server listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Address {
-    /// A host's name or address, and a port.
-    Tcp { host: String, port: u16 },
-    /// A socket in the file system.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
 
 /// How the servers are arranged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,23 +22,6 @@ pub(super) enum Layout {
     },
     /// A cluster; any of the nodes tells about the others.
     Cluster(Vec<Address>),
-}
-
-/// A user's name and password, never shown.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(super) struct Login {
-    pub(super) username: Option<String>,
-    pub(super) password: Option<String>,
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.password.is_some() {
-            "***"
-        } else {
-            "none"
-        })
-    }
 }
 
 /// Where the Redis (or Valkey) servers are, how to log in, and how many connections to keep.
@@ -105,8 +67,8 @@ impl RedisConfig {
     /// [`ErrorKind::Permanent`] when the URL is not understood. The message names the part and
     /// the remedy, and never contains the user information.
     pub fn from_url(url: &str) -> Result<Self> {
-        let parts = Parts::split(url.trim())?;
-        let (transport, tls) = parts.transport()?;
+        let parts = Parts::split(url.trim(), "redis://host:6379/0")?;
+        let (transport, tls) = transport(&parts)?;
         let mut options = Options::default();
         for (name, value) in &parts.query {
             options.set(name, value)?;
@@ -171,8 +133,8 @@ impl RedisConfig {
             ));
         }
         let login = Login {
-            username: parts.username.or(options.login.username),
-            password: parts.password.or(options.login.password),
+            username: parts.login.username.or(options.login.username),
+            password: parts.login.password.or(options.login.password),
         };
         for login in [&login, &options.sentinel_login] {
             if login.username.is_some() && login.password.is_none() {
@@ -258,89 +220,34 @@ enum Transport {
     Sentinel,
 }
 
-/// A URL's parts, percent-decoded where they are single values.
-struct Parts {
-    scheme: String,
-    username: Option<String>,
-    password: Option<String>,
-    hosts: String,
-    path: String,
-    query: Vec<(String, String)>,
+fn transport(parts: &Parts) -> Result<(Transport, bool)> {
+    let (base, arrangement) = parts.scheme.split_once('+').unwrap_or((&parts.scheme, ""));
+    let tls = match base {
+        "redis" | "valkey" => false,
+        "rediss" | "valkeys" => true,
+        "unix" if arrangement.is_empty() => return Ok((Transport::Unix, false)),
+        _ => return Err(unknown_scheme(parts)),
+    };
+    let transport = match arrangement {
+        "" => Transport::Tcp,
+        "cluster" => Transport::Cluster,
+        "sentinel" => Transport::Sentinel,
+        "unix" if !tls => Transport::Unix,
+        _ => return Err(unknown_scheme(parts)),
+    };
+    Ok((transport, tls))
 }
 
-impl Parts {
-    fn split(url: &str) -> Result<Self> {
-        let Some((scheme, rest)) = url.split_once("://") else {
-            return Err(bad_url("there is no scheme; write redis://host:6379/0"));
-        };
-        let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, tail) = rest.split_at(authority_end);
-        // Nothing of such a URL may be repeated in a message: what looks like a host may be the
-        // beginning of a password.
-        if tail.contains('@') || tail.contains('#') {
-            return Err(bad_url(
-                "there is a '@' or '#' behind the host; percent-encode special characters (/ is %2F, ? is %3F, # is %23, @ is %40)",
-            ));
-        }
-        let (user_info, hosts) = match authority.rsplit_once('@') {
-            Some((user_info, hosts)) => (Some(user_info), hosts),
-            None => (None, authority),
-        };
-        let (username, password) =
-            match user_info.map(|info| info.split_once(':').unwrap_or((info, ""))) {
-                Some((username, password)) => {
-                    (non_empty(decode(username)?), non_empty(decode(password)?))
-                }
-                None => (None, None),
-            };
-        let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
-        let query = query
-            .split('&')
-            .filter(|pair| !pair.is_empty())
-            .map(|pair| {
-                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                Ok((decode(name)?, decode(value)?))
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self {
-            scheme: scheme.to_ascii_lowercase(),
-            username,
-            password,
-            hosts: hosts.to_owned(),
-            path: decode(path)?,
-            query,
-        })
-    }
-
-    fn transport(&self) -> Result<(Transport, bool)> {
-        let (base, arrangement) = self.scheme.split_once('+').unwrap_or((&self.scheme, ""));
-        let tls = match base {
-            "redis" | "valkey" => false,
-            "rediss" | "valkeys" => true,
-            "unix" if arrangement.is_empty() => return Ok((Transport::Unix, false)),
-            _ => return Err(self.unknown_scheme()),
-        };
-        let transport = match arrangement {
-            "" => Transport::Tcp,
-            "cluster" => Transport::Cluster,
-            "sentinel" => Transport::Sentinel,
-            "unix" if !tls => Transport::Unix,
-            _ => return Err(self.unknown_scheme()),
-        };
-        Ok((transport, tls))
-    }
-
-    fn unknown_scheme(&self) -> BackendError {
-        let known = self.scheme.len() <= 24
-            && self
-                .scheme
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'+');
-        let shown = if known { self.scheme.as_str() } else { "…" };
-        bad_url(&format!(
-            "the scheme '{shown}' is unknown; use redis, rediss, unix, redis+cluster or redis+sentinel"
-        ))
-    }
+fn unknown_scheme(parts: &Parts) -> BackendError {
+    let known = parts.scheme.len() <= 24
+        && parts
+            .scheme
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'+');
+    let shown = if known { parts.scheme.as_str() } else { "…" };
+    bad_url(&format!(
+        "the scheme '{shown}' is unknown; use redis, rediss, unix, redis+cluster or redis+sentinel"
+    ))
 }
 
 #[derive(Default)]
@@ -397,68 +304,9 @@ impl Options {
     }
 }
 
-fn parse_hosts(text: &str, default_port: u16) -> Result<Vec<Address>> {
-    if text.is_empty() {
-        return Err(bad_url(
-            "there is no host; write redis+cluster://host1:6379,host2:6379",
-        ));
-    }
-    text.split(',')
-        .map(|host| parse_host(host, default_port))
-        .collect()
-}
-
-fn parse_host(text: &str, default_port: u16) -> Result<Address> {
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, port) = rest.split_once(']').ok_or_else(|| {
-            bad_url("an IPv6 address is written in brackets, as in redis://[::1]:6379")
-        })?;
-        (host, port.strip_prefix(':'))
-    } else {
-        match text.split_once(':') {
-            Some((_, port)) if port.contains(':') => {
-                return Err(bad_url(
-                    "an IPv6 address is written in brackets, as in redis://[::1]:6379",
-                ));
-            }
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        }
-    };
-    let host = if host.is_empty() {
-        "localhost".to_owned()
-    } else {
-        decode(host)?
-    };
-    let port = match port {
-        None | Some("") => default_port,
-        // The text is not repeated: without a '@' it may be a password.
-        Some(port) => match port.parse() {
-            Ok(port) if port != 0 => port,
-            _ => {
-                return Err(bad_url(
-                    "what follows the host's ':' is not a port from 1 to 65535; a login is written user:password@host:port",
-                ));
-            }
-        },
-    };
-    Ok(Address::Tcp { host, port })
-}
-
 fn parse_database(text: &str) -> Result<u32> {
     text.parse()
         .map_err(|_| bad_url(&format!("the database '{text}' is not a number; write /0")))
-}
-
-fn decode(text: &str) -> Result<String> {
-    percent_decode_str(text)
-        .decode_utf8()
-        .map(|text| text.into_owned())
-        .map_err(|_| bad_url("a percent-encoded part is not UTF-8"))
-}
-
-fn non_empty(text: String) -> Option<String> {
-    (!text.is_empty()).then_some(text)
 }
 
 fn bad_url(what: &str) -> BackendError {

@@ -1,20 +1,7 @@
 //! What the failures of a Redis server mean.
 
-use std::io;
-use std::time::Duration;
-
-use super::config::Address;
 use super::reply::Refusal;
 use crate::error::{BackendError, ErrorKind};
-
-/// A failed exchange with one server.
-#[derive(Clone, Debug)]
-pub(super) struct Failure {
-    pub(super) error: BackendError,
-    /// Whether the server could not be reached or stopped answering, so that it may be worth
-    /// asking where its successor is.
-    pub(super) lost: bool,
-}
 
 /// The error of an error reply.
 pub(super) fn refused(operation: &'static str, refusal: &Refusal) -> BackendError {
@@ -60,50 +47,6 @@ fn meaning(code: &str, detail: &str) -> (ErrorKind, &'static str) {
         ),
         _ => (Permanent, ""),
     }
-}
-
-/// The error of a connection that could not be made or broke.
-pub(super) fn broken(
-    operation: &'static str,
-    address: &Address,
-    error: io::Error,
-    timeout: Duration,
-) -> BackendError {
-    if timed_out(&error) {
-        return unanswered(operation, address, timeout);
-    }
-    let remedy = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(rustls::Error::InvalidCertificate(_)) => {
-            "; name the PEM file of its authority in ?ssl_ca= or SSL_CERT_FILE"
-        }
-        _ => "",
-    };
-    BackendError::new(
-        ErrorKind::Transient,
-        operation,
-        format!("{address}: {error}{remedy}"),
-    )
-    .with_source(error)
-}
-
-/// The error of a server that did not answer in time.
-pub(super) fn unanswered(
-    operation: &'static str,
-    address: &Address,
-    timeout: Duration,
-) -> BackendError {
-    BackendError::new(
-        ErrorKind::Timeout,
-        operation,
-        format!("{address} did not answer within {timeout:?}"),
-    )
-}
-
-pub(super) fn timed_out(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
-    )
 }
 
 #[cfg(test)]
@@ -157,23 +100,5 @@ mod tests {
         ] {
             assert_eq!(refused("get", &Refusal::parse(line)).kind(), kind, "{line}");
         }
-    }
-
-    #[test]
-    fn broken_connections_are_transient_and_silent_ones_time_out() {
-        let address = Address::Tcp {
-            host: "h".into(),
-            port: 1,
-        };
-        let of =
-            |kind: io::ErrorKind| broken("get", &address, kind.into(), Duration::from_millis(5));
-        assert_eq!(
-            of(io::ErrorKind::ConnectionRefused).kind(),
-            ErrorKind::Transient
-        );
-        assert_eq!(of(io::ErrorKind::InvalidData).kind(), ErrorKind::Transient);
-        let late = of(io::ErrorKind::TimedOut);
-        assert_eq!(late.kind(), ErrorKind::Timeout);
-        assert_eq!(late.to_string(), "get: h:1 did not answer within 5ms");
     }
 }

@@ -7,16 +7,12 @@ mod aio;
 mod cluster;
 mod command;
 mod config;
-mod connection;
 mod error;
 mod health;
 mod lock;
 mod node;
-pub(crate) mod pool;
 mod reply;
 mod sentinel;
-mod stream;
-pub(crate) mod tls;
 mod topology;
 
 use std::fmt;

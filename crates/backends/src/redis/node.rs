@@ -1,84 +1,40 @@
-//! One server, and everything that is open to it.
+//! Redis servers as nodes, and what is said to them.
 
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::io::{self, Read};
+use std::sync::Arc;
 
-use rustls::ClientConfig;
+use bytes::BytesMut;
 
-use super::aio::Link;
-use super::command::Command;
-use super::config::{Address, Login, RedisConfig};
-use super::connection::{Connection, Dial, DialError};
-use super::error::{Failure, broken, refused, timed_out, unanswered};
-use super::pool::Pool;
-use super::reply::Reply;
-use super::tls;
-use crate::error::{BackendError, ErrorKind, Result};
+use super::command::{Command, Digits, Word};
+use super::config::RedisConfig;
+use super::error::refused;
+use super::reply::{self, Reply};
+use crate::error::BackendError;
+use crate::net::{self, Address, Dial, Login, Protocol, Reader};
+
+pub(super) type Node = net::Node<Resp>;
+pub(super) type Request<'a> = net::Request<'a, Command<'a>>;
 
 /// What all nodes of a backend share.
 pub(super) struct Shared {
-    pub(super) config: RedisConfig,
-    tls: OnceLock<Result<Arc<ClientConfig>>>,
+    config: RedisConfig,
+    dial: Arc<Dial>,
 }
 
 impl Shared {
-    pub(super) fn new(config: RedisConfig) -> Self {
-        Self {
-            config,
-            tls: OnceLock::new(),
-        }
+    pub(super) fn new(config: RedisConfig) -> Arc<Self> {
+        let dial = Dial::new(config.connect_timeout, config.pool_size, config.tls.clone());
+        Arc::new(Self { config, dial })
     }
 
-    /// The TLS settings where the URL asks for TLS. Certificates are read at first use.
-    pub(super) fn tls(&self) -> Result<Option<&Arc<ClientConfig>>> {
-        let Some(options) = &self.config.tls else {
-            return Ok(None);
+    /// The server at this address.
+    pub(super) fn node(self: &Arc<Self>, address: &Address, role: Role) -> Arc<Node> {
+        let protocol = Resp {
+            shared: Arc::clone(self),
+            role,
         };
-        match self.tls.get_or_init(|| tls::client_config(options)) {
-            Ok(config) => Ok(Some(config)),
-            Err(error) => Err(error.clone()),
-        }
+        Node::new(address.clone(), protocol, &self.dial)
     }
-}
-
-/// Commands for one server, and the time they may take.
-#[derive(Clone, Copy)]
-pub(super) struct Request<'a> {
-    pub(super) operation: &'static str,
-    pub(super) batch: &'a [Command<'a>],
-    pub(super) timeout: Duration,
-    pub(super) deadline: Instant,
-}
-
-impl<'a> Request<'a> {
-    pub(super) fn new(
-        operation: &'static str,
-        batch: &'a [Command<'a>],
-        timeout: Duration,
-    ) -> Self {
-        Self {
-            operation,
-            batch,
-            timeout,
-            deadline: after(timeout),
-        }
-    }
-
-    /// The same request with one of `parts` equal shares of the time that is left.
-    pub(super) fn share(&self, parts: usize) -> Self {
-        let now = Instant::now();
-        let left = self.deadline.saturating_duration_since(now);
-        Self {
-            deadline: now + left / u32::try_from(parts).unwrap_or(u32::MAX).max(1),
-            ..*self
-        }
-    }
-}
-
-/// The moment after this long. What lies beyond the clock's reach is as good as a century.
-pub(super) fn after(time: Duration) -> Instant {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-    Instant::now() + time.min(CENTURY)
 }
 
 /// A server's role: sentinels have a login of their own and no databases.
@@ -88,26 +44,13 @@ pub(super) enum Role {
     Sentinel,
 }
 
-/// A server with its open connections.
-pub(super) struct Node {
-    pub(super) address: Address,
-    pub(super) shared: Arc<Shared>,
-    pub(super) link: Link,
+/// The Redis protocol (RESP2), as one server with this login speaks it.
+pub(crate) struct Resp {
+    shared: Arc<Shared>,
     role: Role,
-    pool: Pool<Connection>,
 }
 
-impl Node {
-    pub(super) fn new(address: Address, role: Role, shared: &Arc<Shared>) -> Arc<Self> {
-        Arc::new(Self {
-            address,
-            shared: Arc::clone(shared),
-            link: Link::default(),
-            role,
-            pool: Pool::new(shared.config.pool_size),
-        })
-    }
-
+impl Resp {
     pub(super) fn login(&self) -> &Login {
         match self.role {
             Role::Store => &self.shared.config.login,
@@ -121,93 +64,69 @@ impl Node {
             Role::Sentinel => 0,
         }
     }
+}
 
-    /// Closes what is open to this server, so that the next call connects anew.
-    pub(super) fn disconnect(&self) {
-        self.pool.clear();
-        self.link.disconnect();
+impl Protocol for Resp {
+    type Command<'a> = Command<'a>;
+    type Reply = Reply;
+
+    fn encode(
+        command: &Command<'_>,
+        _number: u32,
+        out: &mut Vec<u8>,
+        mut long: impl FnMut(&mut Vec<u8>, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        header(out, b'*', command.words().len());
+        for word in command.words() {
+            let digits;
+            let bytes = match word {
+                Word::Bytes(bytes) => bytes,
+                Word::Number(number) => {
+                    digits = Digits::of(*number);
+                    digits.as_bytes()
+                }
+            };
+            header(out, b'$', bytes.len());
+            long(out, bytes)?;
+            out.extend_from_slice(b"\r\n");
+        }
+        Ok(())
     }
 
-    /// The pooled connections: idle and in use.
-    pub(super) fn connections(&self) -> (usize, usize) {
-        self.pool.usage()
+    fn read<R: Read>(reader: &mut Reader<R>) -> io::Result<Reply> {
+        reply::read(reader)
     }
 
-    /// Sends the commands on a pooled connection and waits for the replies.
-    ///
-    /// A pooled connection that turns out to be dead before it answered anything is replaced once.
-    pub(super) fn call(&self, request: &Request<'_>) -> std::result::Result<Vec<Reply>, Failure> {
-        let Some((place, idle)) = self.pool.take(request.deadline) else {
-            return Err(Failure {
-                error: self.pool_exhausted(request),
-                lost: false,
+    fn take(buffer: &mut BytesMut) -> io::Result<Option<Reply>> {
+        reply::take(buffer)
+    }
+
+    fn hello(&self) -> Vec<Command<'_>> {
+        let mut hello = Vec::with_capacity(2);
+        let Login { username, password } = self.login();
+        if let Some(password) = password {
+            let auth = Command::new("AUTH");
+            hello.push(match username {
+                Some(username) => auth.arg(username).arg(password),
+                None => auth.arg(password),
             });
-        };
-        if let Some(mut connection) = idle.filter(Connection::is_reusable) {
-            match connection.call(request.batch, request.deadline) {
-                Ok(replies) => {
-                    place.give_back(connection);
-                    return Ok(replies);
-                }
-                Err(broken) if broken.unanswered && !timed_out(&broken.error) => {}
-                Err(broken) => return Err(self.lost(request, broken.error)),
-            }
         }
-        let mut connection = self.open(request)?;
-        match connection.call(request.batch, request.deadline) {
-            Ok(replies) => {
-                place.give_back(connection);
-                Ok(replies)
-            }
-            Err(broken) => Err(self.lost(request, broken.error)),
+        if self.database() != 0 {
+            hello.push(Command::new("SELECT").number(self.database().into()));
         }
+        hello
     }
 
-    fn open(&self, request: &Request<'_>) -> std::result::Result<Connection, Failure> {
-        let tls = self
-            .shared
-            .tls()
-            .map_err(|error| Failure { error, lost: false })?;
-        let dial = Dial {
-            address: &self.address,
-            login: self.login(),
-            database: self.database(),
-            tls,
-        };
-        let limit = after(self.shared.config.connect_timeout);
-        Connection::open(&dial, limit.min(request.deadline)).map_err(|error| match error {
-            DialError::Broken(error) if timed_out(&error) => {
-                let waited = request.timeout.min(self.shared.config.connect_timeout);
-                Failure {
-                    error: unanswered(request.operation, &self.address, waited),
-                    lost: true,
-                }
-            }
-            DialError::Broken(error) => self.lost(request, error),
-            DialError::Refused(refusal) => Failure {
-                error: refused(request.operation, &refusal),
-                lost: false,
-            },
-        })
-    }
-
-    pub(super) fn lost(&self, request: &Request<'_>, error: std::io::Error) -> Failure {
-        Failure {
-            error: broken(request.operation, &self.address, error, request.timeout),
-            lost: true,
+    fn refusal(reply: &Reply) -> Option<BackendError> {
+        match reply {
+            Reply::Error(refusal) => Some(refused("connect", refusal)),
+            _ => None,
         }
     }
+}
 
-    fn pool_exhausted(&self, request: &Request<'_>) -> BackendError {
-        BackendError::new(
-            ErrorKind::Timeout,
-            request.operation,
-            format!(
-                "all {} connections to {} stayed busy for {:?}; raise the connection pool size",
-                self.pool.size(),
-                self.address,
-                request.timeout
-            ),
-        )
-    }
+fn header(out: &mut Vec<u8>, kind: u8, count: usize) {
+    out.push(kind);
+    out.extend_from_slice(Digits::of(count as u64).as_bytes());
+    out.extend_from_slice(b"\r\n");
 }

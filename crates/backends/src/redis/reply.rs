@@ -4,9 +4,11 @@ use std::io::{self, Read};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::net::{LONGER, Reader, garbage, line_of};
+
 /// A server's answer to one command.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     Nil,
     Int(i64),
     Status(Box<str>),
@@ -40,9 +42,9 @@ impl Reply {
 
 /// An error reply: its first word ("MOVED", "WRONGTYPE", …) and the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) code: Box<str>,
-    pub(super) detail: Box<str>,
+pub(crate) struct Refusal {
+    pub(crate) code: Box<str>,
+    pub(crate) detail: Box<str>,
 }
 
 impl Refusal {
@@ -57,167 +59,42 @@ impl Refusal {
 
 /// Redis itself refuses longer values.
 const MAX_BULK: usize = 512 << 20;
-/// The longest line without a length in front: errors, numbers, statuses.
-const MAX_LINE: usize = 64 << 10;
 /// Our commands' replies nest three deep.
 const MAX_DEPTH: usize = 8;
-/// A value up to this size gets its memory at once (untouched zero pages), a larger one as its
-/// bytes arrive, so that a false length costs nothing.
-const AT_ONCE: usize = 16 << 20;
-
-/// Reads replies from a byte stream. After an error the stream's position is unknown, and the
-/// reader must not be used again.
-pub(super) struct ReplyReader<R> {
-    input: R,
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    received: bool,
+/// Reads one reply, waiting for its bytes as long as the input does.
+///
+/// # Errors
+/// Those of the input; `UnexpectedEof` when it ends; `InvalidData` when it is not RESP2.
+pub(super) fn read<R: Read>(reader: &mut Reader<R>) -> io::Result<Reply> {
+    read_at(reader, 0)
 }
 
-impl<R: Read> ReplyReader<R> {
-    const BUFFER: usize = 16 << 10;
-
-    pub(super) fn new(input: R) -> Self {
-        Self {
-            input,
-            buffer: vec![0; Self::BUFFER],
-            start: 0,
-            end: 0,
-            received: false,
-        }
-    }
-
-    pub(super) fn input(&self) -> &R {
-        &self.input
-    }
-
-    pub(super) fn input_mut(&mut self) -> &mut R {
-        &mut self.input
-    }
-
-    /// Whether bytes were received that no reply has used.
-    pub(super) fn has_unread(&self) -> bool {
-        self.start != self.end
-    }
-
-    /// Whether any byte was received since this was last asked.
-    pub(super) fn take_received(&mut self) -> bool {
-        std::mem::take(&mut self.received)
-    }
-
-    /// Reads one reply, waiting for its bytes as long as the input does.
-    ///
-    /// # Errors
-    /// Those of the input; `UnexpectedEof` when it ends; `InvalidData` when it is not RESP2.
-    pub(super) fn read(&mut self) -> io::Result<Reply> {
-        self.read_at(0)
-    }
-
-    fn read_at(&mut self, depth: usize) -> io::Result<Reply> {
-        let (from, to) = self.line()?;
-        let (&kind, text) = self.buffer[from..to]
-            .split_first()
-            .ok_or_else(|| garbage("an empty line"))?;
-        match kind {
-            b'$' => match number(text)? {
-                -1 => Ok(Reply::Nil),
-                length => self.bulk(length).map(Reply::Bulk),
-            },
-            b':' => number(text).map(Reply::Int),
-            b'+' => Ok(Reply::Status(String::from_utf8_lossy(text).into())),
-            b'-' => Ok(Reply::Error(Refusal::parse(&String::from_utf8_lossy(text)))),
-            b'*' => match number(text)? {
-                -1 => Ok(Reply::Nil),
-                _ if depth == MAX_DEPTH => Err(garbage("arrays within arrays within arrays")),
-                length if length < 0 => Err(garbage("a negative length")),
-                length => {
-                    let mut items = Vec::new();
-                    for _ in 0..length {
-                        items.push(self.read_at(depth + 1)?);
-                    }
-                    Ok(Reply::Array(items))
+fn read_at<R: Read>(reader: &mut Reader<R>, depth: usize) -> io::Result<Reply> {
+    let (&kind, text) = reader
+        .line()?
+        .split_first()
+        .ok_or_else(|| garbage("an empty line"))?;
+    match kind {
+        b'$' => match number(text)? {
+            -1 => Ok(Reply::Nil),
+            length => reader.block(bulk_length(length)?).map(Reply::Bulk),
+        },
+        b':' => number(text).map(Reply::Int),
+        b'+' => Ok(Reply::Status(String::from_utf8_lossy(text).into())),
+        b'-' => Ok(Reply::Error(Refusal::parse(&String::from_utf8_lossy(text)))),
+        b'*' => match number(text)? {
+            -1 => Ok(Reply::Nil),
+            _ if depth == MAX_DEPTH => Err(garbage("arrays within arrays within arrays")),
+            length if length < 0 => Err(garbage("a negative length")),
+            length => {
+                let mut items = Vec::new();
+                for _ in 0..length {
+                    items.push(read_at(reader, depth + 1)?);
                 }
-            },
-            other => Err(unknown(other)),
-        }
-    }
-
-    /// The next line without its end, as a range of the buffer; the reader has moved behind it.
-    fn line(&mut self) -> io::Result<(usize, usize)> {
-        let mut seen = 0;
-        loop {
-            let pending = &self.buffer[self.start + seen..self.end];
-            if let Some(at) = pending.iter().position(|&b| b == b'\n') {
-                let (from, to) = (self.start, self.start + seen + at);
-                self.start = to + 1;
-                return match self.buffer[from..to].last() {
-                    Some(b'\r') => Ok((from, to - 1)),
-                    _ => Err(garbage("a line that does not end in CR LF")),
-                };
+                Ok(Reply::Array(items))
             }
-            seen = self.end - self.start;
-            if seen > MAX_LINE {
-                return Err(garbage("a line without an end"));
-            }
-            self.fill()?;
-        }
-    }
-
-    fn bulk(&mut self, length: i64) -> io::Result<Bytes> {
-        let length = bulk_length(length)?;
-        let whole = length + 2;
-        if whole <= self.buffer.len() {
-            while self.end - self.start < whole {
-                self.fill()?;
-            }
-            let bytes = &self.buffer[self.start..self.start + whole];
-            self.start += whole;
-            return match bytes.strip_suffix(b"\r\n") {
-                Some(value) => Ok(Bytes::copy_from_slice(value)),
-                None => Err(garbage("a value longer than its length")),
-            };
-        }
-        let mut value = vec![0; whole.min(AT_ONCE)];
-        let have = (self.end - self.start).min(value.len());
-        value[..have].copy_from_slice(&self.buffer[self.start..self.start + have]);
-        self.start += have;
-        self.input.read_exact(&mut value[have..])?;
-        while value.len() < whole {
-            let have = value.len();
-            value.resize(whole.min(have * 2), 0);
-            self.input.read_exact(&mut value[have..])?;
-        }
-        if !value.ends_with(b"\r\n") {
-            return Err(garbage("a value longer than its length"));
-        }
-        value.truncate(length);
-        Ok(Bytes::from(value))
-    }
-
-    /// Receives some more bytes into the buffer.
-    fn fill(&mut self) -> io::Result<()> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if self.end == self.buffer.len() {
-            if self.start > 0 {
-                self.buffer.copy_within(self.start..self.end, 0);
-                self.end -= self.start;
-                self.start = 0;
-            } else {
-                self.buffer.resize(self.buffer.len() * 2, 0);
-            }
-        }
-        let received = self.input.read(&mut self.buffer[self.end..])?;
-        if received == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the server closed the connection",
-            ));
-        }
-        self.received = true;
-        self.end += received;
-        Ok(())
+        },
+        other => Err(unknown(other)),
     }
 }
 
@@ -282,18 +159,6 @@ fn measure(bytes: &[u8], depth: usize) -> io::Result<Option<usize>> {
     }
 }
 
-/// The first line without its end, and where the next one begins.
-fn line_of(bytes: &[u8]) -> io::Result<Option<(&[u8], usize)>> {
-    match bytes.iter().take(MAX_LINE).position(|&b| b == b'\n') {
-        Some(at) => match bytes[..at].strip_suffix(b"\r") {
-            Some(line) => Ok(Some((line, at + 1))),
-            None => Err(garbage("a line that does not end in CR LF")),
-        },
-        None if bytes.len() >= MAX_LINE => Err(garbage("a line without an end")),
-        None => Ok(None),
-    }
-}
-
 fn bulk_length(length: i64) -> io::Result<usize> {
     usize::try_from(length)
         .ok()
@@ -340,7 +205,7 @@ impl Cursor {
                 let end = self.at + bulk_length(length)?;
                 let value = self.bytes.slice(self.at..end);
                 if &self.bytes[end..end + 2] != b"\r\n" {
-                    return Err(garbage("a value longer than its length"));
+                    return Err(garbage(LONGER));
                 }
                 self.at = end + 2;
                 Ok(Reply::Bulk(value))
@@ -358,13 +223,6 @@ fn number(text: &[u8]) -> io::Result<i64> {
         .ok()
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| garbage("a number that is none"))
-}
-
-fn garbage(what: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("{what} was received, which is not the Redis protocol"),
-    )
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@ impl Read for Drip<'_> {
 }
 
 fn read_all(bytes: &[u8], step: usize) -> io::Result<Vec<Reply>> {
-    let mut reader = ReplyReader::new(Drip(bytes, step));
+    let mut reader = Reader::new(Drip(bytes, step));
     let mut replies = Vec::new();
     while reader.has_unread() || !reader.input().0.is_empty() {
-        replies.push(reader.read()?);
+        replies.push(read(&mut reader)?);
     }
     Ok(replies)
 }
@@ -93,7 +93,7 @@ fn both_readers_agree_on_large_values_and_on_garbage() {
 
 #[test]
 fn values_around_the_buffer_and_the_first_allocation() {
-    let buffer = ReplyReader::<Drip<'_>>::BUFFER;
+    let (buffer, at_once) = (Reader::<Drip<'_>>::BUFFER, crate::net::AT_ONCE);
     for length in [
         1,
         buffer - 10,
@@ -102,8 +102,8 @@ fn values_around_the_buffer_and_the_first_allocation() {
         buffer - 1,
         buffer,
         100_000,
-        AT_ONCE - 1,
-        AT_ONCE + 5,
+        at_once - 1,
+        at_once + 5,
     ] {
         let value: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
         let mut stream = format!("${length}\r\n").into_bytes();

@@ -6,10 +6,10 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::command::{Command, Replies};
-use super::config::Address;
 use super::node::{Node, Request, Role, Shared};
 use super::reply::Reply;
 use crate::error::{BackendError, ErrorKind, Result};
+use crate::net::Address;
 
 /// Knows the sentinels and the master that they last named.
 pub(super) struct Sentinels {
@@ -29,7 +29,7 @@ impl Sentinels {
     pub(super) fn new(addresses: &[Address], service: &str, shared: &Arc<Shared>) -> Self {
         let sentinels = addresses
             .iter()
-            .map(|address| Node::new(address.clone(), Role::Sentinel, shared))
+            .map(|address| shared.node(address, Role::Sentinel))
             .collect();
         Self {
             shared: Arc::clone(shared),
@@ -95,7 +95,7 @@ impl Sentinels {
         let address =
             address.ok_or_else(|| self.no_master(&request, "its answer was no address"))?;
         let known = self.master().filter(|master| master.address == address);
-        let master = known.unwrap_or_else(|| Node::new(address, Role::Store, &self.shared));
+        let master = known.unwrap_or_else(|| self.shared.node(&address, Role::Store));
         self.check_role(&master, &request)?;
         Ok(master)
     }

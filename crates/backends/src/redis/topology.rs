@@ -5,15 +5,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::aio;
 use super::cluster::Cluster;
 use super::command::{Command, Replies};
 use super::config::{Layout, RedisConfig};
-use super::error::Failure;
 use super::node::{Node, Request, Role, Shared};
 use super::reply::Reply;
 use super::sentinel::Sentinels;
 use crate::error::{BackendError, ErrorKind, Result};
+use crate::net::Failure;
 
 /// How often a command follows redirections before it gives up.
 const MAX_REDIRECTS: u32 = 8;
@@ -62,11 +61,9 @@ enum Step {
 
 impl Topology {
     pub(super) fn new(config: &RedisConfig) -> Self {
-        let shared = Arc::new(Shared::new(config.clone()));
+        let shared = Shared::new(config.clone());
         let arrangement = match &config.layout {
-            Layout::Single(address) => {
-                Arrangement::Single(Node::new(address.clone(), Role::Store, &shared))
-            }
+            Layout::Single(address) => Arrangement::Single(shared.node(address, Role::Store)),
             Layout::Sentinel { sentinels, service } => {
                 Arrangement::Sentinel(Sentinels::new(sentinels, service, &shared))
             }
@@ -136,9 +133,9 @@ impl Topology {
                     batch: &batch,
                     ..*request
                 };
-                aio::call(&node, &asking).await.map(without_asking)
+                node.call_async(&asking).await.map(without_asking)
             } else {
-                aio::call(&node, request).await
+                node.call_async(request).await
             };
             node = match self.judge(&mut course, &node, outcome) {
                 Step::Done(result) => {

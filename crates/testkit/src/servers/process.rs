@@ -29,6 +29,22 @@ impl Process {
         let _ = self.0.wait();
     }
 
+    /// Freezes the process, and waits until all its threads stand still.
+    pub(super) fn pause(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.0.id());
+        let is_stopped = |task: std::fs::DirEntry| {
+            let status = std::fs::read_to_string(task.path().join("status"));
+            status.is_ok_and(|status| status.contains("State:\tT"))
+        };
+        wait_until("the process stands still", || {
+            // Only Linux tells.
+            std::fs::read_dir(&tasks)
+                .is_ok_and(|mut tasks| tasks.all(|task| task.is_ok_and(is_stopped)))
+                || !cfg!(target_os = "linux")
+        });
+    }
+
     /// Sends a signal by name: "STOP", "CONT", ….
     pub(super) fn signal(&self, name: &str) {
         let status = Command::new("kill")

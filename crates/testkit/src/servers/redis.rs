@@ -147,7 +147,7 @@ impl RedisServer {
 
     /// Freezes the process: connections stay, nothing answers.
     pub fn pause(&self) {
-        self.process.signal("STOP");
+        self.process.pause();
     }
 
     /// Lets a frozen process go on.

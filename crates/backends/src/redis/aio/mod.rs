@@ -1,7 +1,5 @@
 //! The asynchronous half of the Redis backend.
 
-mod link;
-mod pipe;
 pub(super) mod pubsub;
 
 use std::time::Duration;
@@ -11,7 +9,6 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, try_join, try_join_all};
 
-pub(super) use self::link::{Link, call};
 use super::command::{self, Command, milliseconds};
 use super::lock::{self, Names};
 use super::node::Request;

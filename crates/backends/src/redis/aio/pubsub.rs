@@ -7,16 +7,19 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use redis::aio::{PubSub, PubSubSink};
+use redis::{RedisConnectionInfo, RedisError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::link::{connect, connection_info, failed};
 use crate::backend::Released;
 use crate::error::{BackendError, ErrorKind, Result};
+use crate::net::{Failure, Login, after, connect};
 use crate::redis::Live;
 use crate::redis::command;
+use crate::redis::error::refused;
 use crate::redis::lock::Names;
-use crate::redis::node::{Request, after};
+use crate::redis::node::{Node, Request};
+use crate::redis::reply::Refusal;
 
 /// How long any one question to the server may take.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -324,4 +327,51 @@ async fn apply(hub: &Hub, sink: &mut PubSubSink, change: Change) -> Result<()> {
 fn lost(why: &str) -> BackendError {
     let message = format!("the listening connection was lost: {why}");
     BackendError::new(ErrorKind::Transient, "listen", message)
+}
+
+/// How the client library logs in.
+fn connection_info(node: &Node) -> RedisConnectionInfo {
+    let Login { username, password } = node.protocol.login();
+    let mut info = RedisConnectionInfo::default()
+        .set_db(node.protocol.database().into())
+        .set_skip_set_lib_name();
+    if let Some(username) = username {
+        info = info.set_username(username);
+    }
+    if let Some(password) = password {
+        info = info.set_password(password);
+    }
+    info
+}
+
+/// What an error of the client library means.
+fn failed(operation: &'static str, node: &Node, error: &RedisError) -> Failure {
+    if let Some(code) = error.code() {
+        let refusal = Refusal {
+            code: code.into(),
+            detail: error.detail().unwrap_or_default().into(),
+        };
+        return Failure {
+            error: refused(operation, &refusal),
+            lost: false,
+        };
+    }
+    if error.kind() == redis::ErrorKind::AuthenticationFailed {
+        let message = format!(
+            "{} refused the login; check the user and password of the URL",
+            node.address
+        );
+        return Failure {
+            error: BackendError::new(ErrorKind::Authentication, operation, message),
+            lost: false,
+        };
+    }
+    Failure {
+        error: BackendError::new(
+            ErrorKind::Transient,
+            operation,
+            format!("{}: {error}", node.address),
+        ),
+        lost: true,
+    }
 }

@@ -56,6 +56,22 @@ impl<T> Pool<T> {
         Some((place, state.idle.pop()))
     }
 
+    /// A place with the idle item used last, if there are both at this moment.
+    pub(crate) fn take_idle(&self) -> Option<(Place<'_, T>, T)> {
+        let mut state = self.state.lock();
+        if state.lent == self.size {
+            return None;
+        }
+        let item = state.idle.pop()?;
+        state.lent += 1;
+        let place = Place {
+            pool: self,
+            era: state.era,
+            returned: None,
+        };
+        Some((place, item))
+    }
+
     /// Drops the idle items, and those that are lent when they come back.
     pub(crate) fn clear(&self) {
         let mut state = self.state.lock();

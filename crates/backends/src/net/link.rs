@@ -9,63 +9,67 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
-use redis::{RedisConnectionInfo, RedisError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
+use super::error::{Failure, broken, unanswered};
+use super::node::Node;
 use super::pipe::Pipe;
+use super::stream::{prepare, server_name};
+use super::{Address, Protocol, Request, after};
 use crate::error::{BackendError, ErrorKind};
-use crate::redis::config::{Address, Login};
-use crate::redis::connection::hello;
-use crate::redis::error::{Failure, broken, refused, unanswered};
-use crate::redis::node::{Node, Request, after};
-use crate::redis::reply::{Refusal, Reply};
-use crate::redis::stream::{prepare, server_name};
 
 /// One server's multiplexed connections, one per tokio runtime: a connection is served by a task,
 /// which runs only while its own runtime does.
-#[derive(Default)]
-pub(in crate::redis) struct Link {
-    lines: Mutex<Lines>,
+pub(crate) struct Link<P: Protocol> {
+    lines: Mutex<Lines<P>>,
 }
 
-#[derive(Default)]
-struct Lines {
-    list: Vec<(runtime::Id, Line)>,
+struct Lines<P: Protocol> {
+    list: Vec<(runtime::Id, Line<P>)>,
     opened: u64,
 }
 
-enum Line {
-    Opening(u64, Opening),
-    Open(Arc<Open>),
+enum Line<P: Protocol> {
+    Opening(u64, Opening<P>),
+    Open(Arc<Open<P>>),
 }
 
-type Opening = Shared<BoxFuture<'static, Result<Arc<Open>, Failure>>>;
+type Opening<P> = Shared<BoxFuture<'static, Result<Arc<Open<P>>, Failure>>>;
 
 /// An open multiplexed connection.
-struct Open {
-    pipe: Pipe,
+struct Open<P: Protocol> {
+    pipe: Pipe<P>,
     opened: Instant,
     /// When the last reply came, in nanoseconds since `opened`.
     last_reply: AtomicU64,
 }
 
 /// A byte stream of either kind.
-pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-impl Link {
+impl<P: Protocol> Link<P> {
+    pub(super) fn new() -> Self {
+        Self {
+            lines: Mutex::new(Lines {
+                list: Vec::new(),
+                opened: 0,
+            }),
+        }
+    }
+
     /// Lets go of the connections; calls that wait for a reply still get it.
-    pub(in crate::redis) fn disconnect(&self) {
+    pub(super) fn disconnect(&self) {
         let dropped = std::mem::take(&mut self.lines.lock().list);
         drop(dropped);
     }
 
     /// This runtime's connection, or the one being opened.
-    fn line(node: &Arc<Node>) -> Result<Arc<Open>, Opening> {
+    fn line(node: &Arc<Node<P>>) -> Result<Arc<Open<P>>, Opening<P>> {
         let id = runtime::Handle::current().id();
         let mut lines = node.link.lines.lock();
         for (runtime, line) in &lines.list {
@@ -110,10 +114,9 @@ impl Link {
     }
 
     /// Replaces the line being opened by what came of it.
-    fn settle(&self, ticket: u64, opened: Option<&Arc<Open>>) {
+    fn settle(&self, ticket: u64, opened: Option<&Arc<Open<P>>>) {
         let mut lines = self.lines.lock();
-        let is_it =
-            |(_, line): &(runtime::Id, Line)| matches!(line, Line::Opening(t, _) if *t == ticket);
+        let is_it = |(_, line): &(runtime::Id, Line<P>)| matches!(line, Line::Opening(t, _) if *t == ticket);
         if let Some(at) = lines.list.iter().position(is_it) {
             match opened {
                 Some(open) => lines.list[at].1 = Line::Open(Arc::clone(open)),
@@ -124,8 +127,8 @@ impl Link {
         }
     }
 
-    fn forget(&self, open: &Arc<Open>) {
-        let is_it = |line: &Line| matches!(line, Line::Open(other) if Arc::ptr_eq(other, open));
+    fn forget(&self, open: &Arc<Open<P>>) {
+        let is_it = |line: &Line<P>| matches!(line, Line::Open(other) if Arc::ptr_eq(other, open));
         self.lines.lock().list.retain(|(_, line)| !is_it(line));
     }
 }
@@ -133,10 +136,10 @@ impl Link {
 /// Sends the commands on the runtime's connection to `node` and waits for the replies.
 ///
 /// A connection that had been open before and is lost is replaced once.
-pub(in crate::redis) async fn call(
-    node: &Arc<Node>,
-    request: &Request<'_>,
-) -> Result<Vec<Reply>, Failure> {
+pub(super) async fn call<P: Protocol>(
+    node: &Arc<Node<P>>,
+    request: &Request<'_, P::Command<'_>>,
+) -> Result<Vec<P::Reply>, Failure> {
     let (open, is_new) = match Link::line(node) {
         Ok(open) => (open, false),
         Err(opening) => (opened(node, request, opening).await?, true),
@@ -153,11 +156,11 @@ pub(in crate::redis) async fn call(
     }
 }
 
-async fn opened(
-    node: &Node,
-    request: &Request<'_>,
-    opening: Opening,
-) -> Result<Arc<Open>, Failure> {
+async fn opened<P: Protocol>(
+    node: &Node<P>,
+    request: &Request<'_, P::Command<'_>>,
+    opening: Opening<P>,
+) -> Result<Arc<Open<P>>, Failure> {
     match timeout_at(request.deadline.into(), opening).await {
         Ok(opened) => opened.map_err(|failure| Failure {
             error: failure.error.with_operation(request.operation),
@@ -167,32 +170,29 @@ async fn opened(
     }
 }
 
-fn late(node: &Node, request: &Request<'_>) -> Failure {
+fn late<P: Protocol>(node: &Node<P>, request: &Request<'_, P::Command<'_>>) -> Failure {
     Failure {
         error: unanswered(request.operation, &node.address, request.timeout),
         lost: true,
     }
 }
 
-impl Open {
-    async fn new(node: &Node) -> Result<Self, Failure> {
-        let limit = node.shared.config.connect_timeout;
+impl<P: Protocol> Open<P> {
+    async fn new(node: &Node<P>) -> Result<Self, Failure> {
+        let limit = node.dial.connect_timeout;
         let connecting = async {
             let pipe = Pipe::open(connect(node, after(limit)).await?);
-            let hello = hello(node.login(), node.database());
-            let replies = pipe.call(&hello).await.map_err(|error| Failure {
-                error: broken("connect", &node.address, error, limit),
-                lost: true,
-            })?;
-            for reply in replies {
-                if let Reply::Error(refusal) = reply {
-                    return Err(Failure {
-                        error: refused("connect", &refusal),
-                        lost: false,
-                    });
-                }
+            let replies = pipe
+                .call(&node.protocol.hello())
+                .await
+                .map_err(|error| Failure {
+                    error: broken("connect", &node.address, error, limit),
+                    lost: true,
+                })?;
+            match replies.iter().find_map(P::refusal) {
+                Some(error) => Err(Failure { error, lost: false }),
+                None => Ok(pipe),
             }
-            Ok(pipe)
         };
         match tokio::time::timeout(limit, connecting).await {
             Ok(connected) => connected.map(|pipe| Self {
@@ -214,9 +214,9 @@ impl Open {
 
     async fn exchange(
         self: &Arc<Self>,
-        node: &Node,
-        request: &Request<'_>,
-    ) -> Result<Vec<Reply>, Failure> {
+        node: &Node<P>,
+        request: &Request<'_, P::Command<'_>>,
+    ) -> Result<Vec<P::Reply>, Failure> {
         let sent = self.now();
         match timeout_at(request.deadline.into(), self.pipe.call(request.batch)).await {
             Ok(Ok(replies)) => {
@@ -231,19 +231,19 @@ impl Open {
         }
     }
 
-    fn drop_for(self: &Arc<Self>, node: &Node, failure: Failure) -> Failure {
+    fn drop_for(self: &Arc<Self>, node: &Node<P>, failure: Failure) -> Failure {
         node.link.forget(self);
         failure
     }
 }
 
 /// Connects to the node's server, with the TLS handshake where one is wanted.
-pub(super) async fn connect(
-    node: &Node,
+pub(crate) async fn connect<P: Protocol>(
+    node: &Node<P>,
     deadline: Instant,
 ) -> Result<Box<dyn ByteStream>, Failure> {
     let tls = node
-        .shared
+        .dial
         .tls()
         .map_err(|error| Failure { error, lost: false })?;
     let connecting = async {
@@ -262,12 +262,7 @@ pub(super) async fn connect(
         })
     };
     connecting.await.map_err(|error| Failure {
-        error: broken(
-            "connect",
-            &node.address,
-            error,
-            node.shared.config.connect_timeout,
-        ),
+        error: broken("connect", &node.address, error, node.dial.connect_timeout),
         lost: true,
     })
 }
@@ -289,51 +284,4 @@ async fn connect_tcp(host: &str, port: u16, deadline: Instant) -> io::Result<Tcp
         }
     }
     Err(last.unwrap_or_else(|| io::Error::other(format!("the name '{host}' has no address"))))
-}
-
-/// How the client library logs in.
-pub(super) fn connection_info(node: &Node) -> RedisConnectionInfo {
-    let Login { username, password } = node.login();
-    let mut info = RedisConnectionInfo::default()
-        .set_db(node.database().into())
-        .set_skip_set_lib_name();
-    if let Some(username) = username {
-        info = info.set_username(username);
-    }
-    if let Some(password) = password {
-        info = info.set_password(password);
-    }
-    info
-}
-
-/// What an error of the client library means.
-pub(super) fn failed(operation: &'static str, node: &Node, error: &RedisError) -> Failure {
-    if let Some(code) = error.code() {
-        let refusal = Refusal {
-            code: code.into(),
-            detail: error.detail().unwrap_or_default().into(),
-        };
-        return Failure {
-            error: refused(operation, &refusal),
-            lost: false,
-        };
-    }
-    if error.kind() == redis::ErrorKind::AuthenticationFailed {
-        let message = format!(
-            "{} refused the login; check the user and password of the URL",
-            node.address
-        );
-        return Failure {
-            error: BackendError::new(ErrorKind::Authentication, operation, message),
-            lost: false,
-        };
-    }
-    Failure {
-        error: BackendError::new(
-            ErrorKind::Transient,
-            operation,
-            format!("{}: {error}", node.address),
-        ),
-        lost: true,
-    }
 }

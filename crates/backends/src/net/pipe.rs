@@ -23,58 +23,74 @@ use tokio::{
 };
 
 use super::link::ByteStream;
-use crate::redis::{
-    command::Command,
-    connection::encode,
-    reply::{self, Reply},
-};
+use super::{Protocol, in_step};
 
 /// A pipelined connection. Dropping it ends the connection.
-pub(super) struct Pipe {
-    queue: Arc<Queue>,
+pub(super) struct Pipe<P: Protocol> {
+    queue: Arc<Queue<P>>,
     driver: AbortHandle,
 }
 
-#[derive(Default)]
-struct Queue {
-    state: Mutex<State>,
+struct Queue<P: Protocol> {
+    state: Mutex<State<P>>,
     /// Wakes the driver when there is something to write.
     driver: AtomicWaker,
 }
 
-#[derive(Default)]
-struct State {
+struct State<P: Protocol> {
+    /// How many commands were appended, modulo 2^32.
+    sent: u32,
     out: Vec<u8>,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<Waiting<P>>,
     /// Why the connection ended.
     ended: Option<(io::ErrorKind, String)>,
 }
 
 /// A caller whose replies are still to come.
-struct Waiting {
+struct Waiting<P: Protocol> {
     left: usize,
-    replies: Vec<Reply>,
-    done: oneshot::Sender<io::Result<Vec<Reply>>>,
+    replies: Vec<P::Reply>,
+    done: oneshot::Sender<io::Result<Vec<P::Reply>>>,
 }
 
-impl State {
+/// How much is read at once.
+const READ: usize = 64 << 10;
+/// A write buffer that has grown larger than this is given back.
+const KEEP: usize = 1 << 20;
+
+impl<P: Protocol> Queue<P> {
+    fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                sent: 0,
+                out: Vec::new(),
+                waiting: VecDeque::new(),
+                ended: None,
+            }),
+            driver: AtomicWaker::new(),
+        }
+    }
+}
+
+impl<P: Protocol> State<P> {
     fn ended(&self) -> Option<io::Error> {
         let (kind, message) = self.ended.as_ref()?;
         Some(io::Error::new(*kind, message.clone()))
     }
 }
 
-impl Pipe {
+impl<P: Protocol> Pipe<P> {
     /// Serves `stream` on a task of the current runtime.
     pub(super) fn open(stream: Box<dyn ByteStream>) -> Self {
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(Queue::<P>::new());
         let driver = tokio::spawn(Driver {
             queue: Arc::clone(&queue),
             stream,
             out: Vec::new(),
             written: 0,
             flushed: true,
-            input: BytesMut::with_capacity(Driver::READ),
+            received: 0,
+            input: BytesMut::with_capacity(READ),
         });
         Self {
             queue,
@@ -91,18 +107,23 @@ impl Pipe {
     ///
     /// # Errors
     /// Why the connection ended, if it did before the last reply.
-    pub(super) async fn call(&self, batch: &[Command<'_>]) -> io::Result<Vec<Reply>> {
+    pub(super) async fn call(&self, batch: &[P::Command<'_>]) -> io::Result<Vec<P::Reply>> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
         let (done, replies) = oneshot::channel();
         {
-            let mut state = self.queue.state.lock();
+            let state = &mut *self.queue.state.lock();
             if let Some(error) = state.ended() {
                 return Err(error);
             }
             for command in batch {
-                encode(&mut state.out, command);
+                let encoded = P::encode(command, state.sent, &mut state.out, |out, bytes| {
+                    out.extend_from_slice(bytes);
+                    Ok(())
+                });
+                encoded.expect("memory takes every byte");
+                state.sent = state.sent.wrapping_add(1);
             }
             state.waiting.push_back(Waiting {
                 left: batch.len(),
@@ -119,33 +140,30 @@ impl Pipe {
     }
 }
 
-impl Drop for Pipe {
+impl<P: Protocol> Drop for Pipe<P> {
     fn drop(&mut self) {
         self.driver.abort();
     }
 }
 
-struct Driver {
-    queue: Arc<Queue>,
+struct Driver<P: Protocol> {
+    queue: Arc<Queue<P>>,
     stream: Box<dyn ByteStream>,
     /// What is being written, and how much of it has been.
     out: Vec<u8>,
     written: usize,
     flushed: bool,
+    /// How many replies were received, modulo 2^32.
+    received: u32,
     input: BytesMut,
 }
 
-impl Driver {
-    /// How much is read at once.
-    const READ: usize = 64 << 10;
-    /// A write buffer that has grown larger than this is given back.
-    const KEEP: usize = 1 << 20;
-
+impl<P: Protocol> Driver<P> {
     /// Writes what there is; ready when the stream takes no more, pending in the sense of a poll.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if self.written == self.out.len() {
-                if self.out.capacity() > Self::KEEP {
+                if self.out.capacity() > KEEP {
                     self.out = Vec::new();
                 }
                 self.out.clear();
@@ -172,7 +190,7 @@ impl Driver {
     /// Reads what there is and hands out the replies in it.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            self.input.reserve(Self::READ);
+            self.input.reserve(READ);
             let mut space = ReadBuf::uninit(self.input.spare_capacity_mut());
             ready!(Pin::new(&mut self.stream).poll_read(context, &mut space))?;
             let received = space.filled().len();
@@ -182,13 +200,20 @@ impl Driver {
             }
             // SAFETY: `ReadBuf` has tracked that so many bytes of the spare capacity were filled.
             unsafe { self.input.set_len(self.input.len() + received) };
-            while let Some(reply) = reply::take(&mut self.input)? {
+            while let Some(reply) = P::take(&mut self.input)? {
+                in_step::<P>(&reply, self.received)?;
+                self.received = self.received.wrapping_add(1);
+                let is_last = P::is_last(&reply);
                 self.hand_out(reply)?;
+                if is_last {
+                    let message = "the server did not understand a request";
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, message)));
+                }
             }
         }
     }
 
-    fn hand_out(&self, reply: Reply) -> io::Result<()> {
+    fn hand_out(&self, reply: P::Reply) -> io::Result<()> {
         let mut state = self.queue.state.lock();
         let Some(first) = state.waiting.front_mut() else {
             let message = "a reply was received that nothing had asked for";
@@ -222,14 +247,14 @@ impl Driver {
     }
 }
 
-impl Drop for Driver {
+impl<P: Protocol> Drop for Driver<P> {
     fn drop(&mut self) {
         // Its runtime is gone, or the pipe is: nobody will answer those who still wait.
         self.end(&io::ErrorKind::ConnectionAborted.into());
     }
 }
 
-impl Future for Driver {
+impl<P: Protocol> Future for Driver<P> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {

@@ -1,4 +1,4 @@
-//! TLS for Redis connections: which certificates are trusted, and the settings shared by all
+//! TLS: which certificates are trusted, and the settings shared by all
 //! connections of a backend.
 
 use std::path::{Path, PathBuf};

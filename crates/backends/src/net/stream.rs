@@ -11,14 +11,14 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
-use super::config::Address;
+use super::Address;
 use crate::process::PerProcess;
 
 /// The shortest wait a socket is given: the kernel takes zero for "for ever".
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// A blocking connection's bytes.
-pub(super) enum Stream {
+pub(crate) enum Stream {
     Plain(TimedSocket),
     Tls(Box<StreamOwned<ClientConnection, TimedSocket>>),
 }
@@ -29,7 +29,7 @@ impl Stream {
     /// # Errors
     /// `TimedOut` when the deadline passes; otherwise what refused, unreachable or untrusted
     /// servers and failed name look-ups cause.
-    pub(super) fn connect(
+    pub(crate) fn connect(
         address: &Address,
         tls: Option<&Arc<ClientConfig>>,
         deadline: Instant,
@@ -57,7 +57,7 @@ impl Stream {
     }
 
     /// Sets the moment at which reads and writes give up.
-    pub(super) fn set_deadline(&mut self, deadline: Instant) {
+    pub(crate) fn set_deadline(&mut self, deadline: Instant) {
         match self {
             Self::Plain(socket) => socket.deadline = deadline,
             Self::Tls(stream) => stream.sock.deadline = deadline,
@@ -66,7 +66,7 @@ impl Stream {
 
     /// Whether an idle connection is still open and has nothing to say. TLS connections are
     /// taken at their word, because session tickets may arrive at any time.
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.is_quiet(),
             Self::Tls(_) => true,
@@ -100,7 +100,7 @@ impl Write for Stream {
 }
 
 /// The name that a server's certificate must be for.
-pub(super) fn server_name(host: &str) -> io::Result<ServerName<'static>> {
+pub(crate) fn server_name(host: &str) -> io::Result<ServerName<'static>> {
     ServerName::try_from(host.to_owned()).map_err(|_| {
         io::Error::other(format!(
             "'{host}' is no name that a TLS certificate can be for"
@@ -109,7 +109,7 @@ pub(super) fn server_name(host: &str) -> io::Result<ServerName<'static>> {
 }
 
 /// A socket whose blocking reads and writes end at a deadline.
-pub(super) struct TimedSocket {
+pub(crate) struct TimedSocket {
     socket: Socket,
     deadline: Instant,
     /// The timeouts that the kernel knows, to set them only when they no longer fit.
@@ -220,7 +220,7 @@ fn connect_tcp(host: &str, port: u16, deadline: Instant) -> io::Result<Socket> {
 
 /// What every TCP connection to a server gets: no waiting for full packets, and probes that notice
 /// a peer that vanished.
-pub(super) fn prepare(socket: &Socket) -> io::Result<()> {
+pub(crate) fn prepare(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()

@@ -1,0 +1,308 @@
+//! All servers of a backend: which one gets a request, and what happens when it fails.
+
+use std::borrow::Cow;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::{Duration, Instant};
+
+use super::command::{Command, Only, Replies};
+use super::config::MemcachedConfig;
+use super::key::fitted;
+use super::life::at_most;
+use super::lock;
+use super::protocol::{Meta, Node, Request};
+use super::reply::Reply;
+use super::routing::{Order, Router};
+use super::server::{Server, Use};
+use crate::error::{ErrorKind, Result};
+use crate::net::{Address, Dial, Failure};
+
+/// The longest life, in seconds, of what is stored on a server in place of another one.
+const SUBSTITUTE_LIFE: i64 = 60;
+/// How many requests are sent in one round trip at most.
+pub(super) const AT_ONCE: usize = 256;
+/// The pause before a request is tried once more, apart from the first time.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// A key as it is stored, and the servers that it prefers.
+pub(super) struct Place<'a> {
+    pub(super) stored: Cow<'a, str>,
+    order: Order,
+}
+
+/// The servers.
+pub(super) struct Servers {
+    list: Vec<Server>,
+    router: Router,
+    key_prefix: String,
+    retry_attempts: u32,
+}
+
+/// What a request has been through.
+#[derive(Default)]
+struct Course {
+    failures: u32,
+}
+
+/// A request as one server gets it.
+struct Attempt<'a, 'b> {
+    server: &'a Server,
+    /// What it has missed, to be removed first.
+    missed: Vec<String>,
+    batch: Cow<'b, [Command<'b>]>,
+    /// Part of the time is kept for another server.
+    is_probe: bool,
+}
+
+/// Where a request goes next.
+enum Step {
+    Done(Result<Replies>),
+    Again(Duration),
+}
+
+impl Servers {
+    pub(super) fn new(config: &MemcachedConfig) -> Self {
+        let dial = Dial::new(config.connect_timeout, config.pool_size, config.tls.clone());
+        let server = |address: &Address| {
+            Server::new(Node::new(
+                address.clone(),
+                Meta(config.login.clone()),
+                &dial,
+            ))
+        };
+        Self {
+            list: config.servers.iter().map(server).collect(),
+            router: Router::new(config.routing, &config.servers),
+            key_prefix: config.key_prefix.clone(),
+            retry_attempts: config.retry_attempts,
+        }
+    }
+
+    /// Where the item under `key` is. A lock is where its key is.
+    pub(super) fn place<'a>(&self, key: &'a str) -> Place<'a> {
+        let stored = |key: &'a str| {
+            let whole: Cow<'a, str> = if self.key_prefix.is_empty() {
+                key.into()
+            } else {
+                format!("{}{key}", self.key_prefix).into()
+            };
+            fitted(whole)
+        };
+        let order = match lock::key_of(key) {
+            _ if matches!(self.router, Router::One) => Order::new(),
+            Some(key) => self.router.order(&stored(key)),
+            None => self.router.order(&stored(key)),
+        };
+        Place {
+            stored: stored(key),
+            order,
+        }
+    }
+
+    /// Whether both places are on the same server for the time being.
+    pub(super) fn are_together(&self, one: &Place<'_>, other: &Place<'_>) -> bool {
+        let (one, other) = (self.preferred(one), self.preferred(other));
+        matches!((one, other), (Some((one, _)), Some((other, _))) if one == other)
+            || self.list.len() == 1
+    }
+
+    pub(super) fn all(&self) -> &[Server] {
+        &self.list
+    }
+
+    /// The server that the place prefers, if it is well.
+    pub(super) fn preferred(&self, place: &Place<'_>) -> Option<(usize, &Server)> {
+        let first = place.order.first().map_or(0, |&index| usize::from(index));
+        let server = &self.list[first];
+        server.is_well().then_some((first, server))
+    }
+
+    /// Runs requests that all concern `place`.
+    pub(super) fn run_blocking(
+        &self,
+        operation: &'static str,
+        place: &Place<'_>,
+        batch: &[Command<'_>],
+        timeout: Duration,
+    ) -> Result<Replies> {
+        let request = Request::new(operation, batch, timeout);
+        let mut course = Course::default();
+        loop {
+            let attempt = self.attempt(place, batch);
+            let request = attempt.request(&request);
+            let node = &attempt.server.node;
+            let outcome = attempt
+                .catching_up()
+                .chunks(AT_ONCE)
+                .try_for_each(|batch| node.call(&request.with(batch)).map(drop))
+                .and_then(|()| node.call(&request));
+            match self.judge(&mut course, &attempt, &request, outcome) {
+                Step::Done(result) => return result,
+                Step::Again(pause) => std::thread::sleep(pause),
+            }
+        }
+    }
+
+    /// As [`Self::run_blocking`], on the runtime's shared connections.
+    pub(super) async fn run_shared(
+        &self,
+        operation: &'static str,
+        place: &Place<'_>,
+        batch: &[Command<'_>],
+        timeout: Duration,
+    ) -> Result<Replies> {
+        let request = Request::new(operation, batch, timeout);
+        let mut course = Course::default();
+        loop {
+            let attempt = self.attempt(place, batch);
+            let request = attempt.request(&request);
+            let node = &attempt.server.node;
+            let call = async {
+                for batch in attempt.catching_up().chunks(AT_ONCE) {
+                    node.call_async(&request.with(batch)).await?;
+                }
+                node.call_async(&request).await
+            };
+            let outcome = call.await;
+            match self.judge(&mut course, &attempt, &request, outcome) {
+                Step::Done(result) => return result,
+                Step::Again(pause) => tokio::time::sleep(pause).await,
+            }
+        }
+    }
+
+    /// The request for the server that should get it now: the first in the place's order that is
+    /// not left alone, or else the first.
+    fn attempt<'b>(&self, place: &Place<'_>, batch: &'b [Command<'b>]) -> Attempt<'_, 'b> {
+        let now = Instant::now();
+        let mut passed = Vec::new();
+        for &index in &place.order {
+            let server = &self.list[usize::from(index)];
+            let is_probe = match server.admit(now) {
+                Use::Closed => {
+                    passed.push(server);
+                    continue;
+                }
+                admitted => admitted == Use::Probe,
+            };
+            let missed = server.take_missed();
+            let batch = if passed.is_empty() {
+                batch.into()
+            } else {
+                for key in batch.iter().filter_map(Command::changes) {
+                    if lock::key_of(key).is_none() {
+                        passed.iter().for_each(|server| server.missed(key));
+                    }
+                }
+                batch
+                    .iter()
+                    .map(|command| for_substitute(*command))
+                    .collect()
+            };
+            return Attempt {
+                server,
+                missed,
+                batch,
+                is_probe: is_probe && place.order.len() > 1,
+            };
+        }
+        let first = place.order.first().map_or(0, |&index| usize::from(index));
+        let server = &self.list[first];
+        Attempt {
+            server,
+            missed: server.take_missed(),
+            batch: batch.into(),
+            is_probe: false,
+        }
+    }
+
+    fn judge(
+        &self,
+        course: &mut Course,
+        attempt: &Attempt<'_, '_>,
+        request: &Request<'_>,
+        outcome: std::result::Result<Vec<Reply>, Failure>,
+    ) -> Step {
+        let failure = match outcome {
+            Ok(replies) => {
+                attempt.server.answered();
+                return Step::Done(Ok(Replies::new(request.operation, replies)));
+            }
+            Err(failure) => failure,
+        };
+        for key in &attempt.missed {
+            attempt.server.missed(key);
+        }
+        if !failure.lost {
+            return Step::Done(Err(failure.error));
+        }
+        let now = Instant::now();
+        let several = self.list.len() > 1;
+        let is_closed = several && attempt.server.failed(self.retry_attempts, now);
+        course.failures += 1;
+        let is_late = failure.error.kind() == ErrorKind::Timeout && !attempt.is_probe;
+        let may_go_on = if is_closed {
+            self.list.iter().any(|server| !server.is_closed())
+        } else {
+            course.failures <= self.retry_attempts
+        };
+        if is_late || !may_go_on {
+            return Step::Done(Err(failure.error));
+        }
+        let pause = if is_closed || course.failures == 1 {
+            Duration::ZERO
+        } else {
+            jittered(RETRY)
+        };
+        if now + pause >= request.deadline && !attempt.is_probe {
+            return Step::Done(Err(failure.error));
+        }
+        Step::Again(pause)
+    }
+}
+
+impl<'b> Attempt<'_, 'b> {
+    fn request<'c>(&'c self, whole: &Request<'_>) -> Request<'c> {
+        let request = whole.with(&self.batch[..]);
+        if self.is_probe {
+            request.share(2)
+        } else {
+            request
+        }
+    }
+
+    /// The removal of what the server has missed.
+    fn catching_up(&self) -> Vec<Command<'_>> {
+        self.missed.iter().map(|key| Command::delete(key)).collect()
+    }
+}
+
+/// The request as a server gets it that stands in for another one. What is stored there is not
+/// looked for any more once the other one is back, and must be gone before that one fails again.
+/// What is added has no life of its own and stays: it names a generation.
+fn for_substitute(command: Command<'_>) -> Command<'_> {
+    match command {
+        Command::Set {
+            key,
+            value,
+            life,
+            only,
+        } if only != Only::IfAbsent => Command::Set {
+            key,
+            value,
+            life: at_most(life, SUBSTITUTE_LIFE),
+            only,
+        },
+        Command::Touch { key, life } => Command::Touch {
+            key,
+            life: at_most(life, SUBSTITUTE_LIFE),
+        },
+        other => other,
+    }
+}
+
+/// A random duration between half and one and a half of this one.
+pub(super) fn jittered(mean: Duration) -> Duration {
+    // Every `RandomState` has keys of its own.
+    let random = RandomState::new().build_hasher().finish();
+    mean / 2 + mean.mul_f64(random as f64 / u64::MAX as f64)
+}
