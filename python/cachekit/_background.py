@@ -1,4 +1,4 @@
-"""Refreshing entries behind the caller's back, while they are still served."""
+"""Filling entries behind the caller's back: refreshes of those that are still served, and prefetches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from cachekit._native import Core
 
-# Refreshes under way at once in this process; more are left to later hits.
+# Calls under way at once in this process; further refreshes are left to later hits.
 MOST = 32
 
 _lock = Lock()
@@ -25,9 +25,24 @@ _tasks: set[Any] = set()
 
 
 def refresh_later(core: Core, args: tuple[Any, ...], kwargs: dict[str, Any] | None, key: bytes) -> bool:
-    """Starts the refresh of a call's entry; False where it must be left to a later hit.
+    """Starts the refresh of a call's entry; False where it must be left to a later hit."""
+    return _begin(core, key, _arefresh if core._is_async else _refresh, args, kwargs or {}, core)
 
-    The arguments are copied: the caller may change its own while the refresh runs.
+
+def prefetch(cached: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Starts a call whose result nobody waits for; False where too many are under way."""
+    core = cached._core
+    if core._is_async:
+        from asyncio import get_running_loop
+
+        get_running_loop()  # raises where there is none, as the caller must know
+    return _begin(core, b"", cached, args, kwargs)
+
+
+def _begin(core: Core, key: bytes, work: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *first: Any) -> bool:
+    """Has ``work(*first, *args, **kwargs)`` done in a thread or a task; False where it cannot be now.
+
+    The arguments are copied: the caller may change its own meanwhile.
     """
     with _lock:
         if len(_running) >= MOST:
@@ -38,12 +53,12 @@ def refresh_later(core: Core, args: tuple[Any, ...], kwargs: dict[str, Any] | No
     try:
         # The object of a method is what it is, not a value.
         held = args[: core._is_method]
-        call = (core, held + deepcopy(args[core._is_method :]), deepcopy(kwargs or {}))
+        call = (*first, *held, *deepcopy(args[core._is_method :])), deepcopy(kwargs)
         start = _start_task if core._is_async else _start_thread
-        start(number, *call)
+        start(number, core, work, *call)
         started = True
     except Exception as error:
-        _logger().debug("%s: not refreshed in the background: %r", core._name, error)
+        _logger().debug("%s: nothing done in the background: %r", core._name, error)
     finally:
         if not started:
             _ended(number)
@@ -59,43 +74,53 @@ def _ended(number: int) -> None:
         core._end_refresh(key)
 
 
-def _start_thread(number: int, core: Core, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _start_thread(number: int, core: Core, work: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     from contextvars import copy_context
 
-    # Daemon: a refresh never keeps the program from ending.
-    call = (_refresh, number, core, args, kwargs)
+    # Daemon: what nobody waits for never keeps the program from ending.
+    call = (_run, number, core, work, args, kwargs)
     Thread(target=copy_context().run, args=call, name="cachekit-refresh", daemon=True).start()
 
 
-def _refresh(number: int, core: Core, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _run(number: int, core: Core, work: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     try:
-        core._refresh(args, kwargs)
+        work(*args, **kwargs)
     except Exception as error:
-        _failed(core, error)
+        _failed(number, core, error)
     finally:
         _ended(number)
 
 
-def _start_task(number: int, core: Core, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _start_task(number: int, core: Core, work: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     from asyncio import get_running_loop
 
-    task = get_running_loop().create_task(_arefresh(core, args, kwargs))
+    task = get_running_loop().create_task(_arun(number, core, work, args, kwargs))
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     task.add_done_callback(lambda _: _ended(number))
 
 
-async def _arefresh(core: Core, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+async def _arun(number: int, core: Core, work: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    try:
+        await work(*args, **kwargs)
+    except Exception as error:
+        _failed(number, core, error)
+
+
+def _refresh(core: Core, /, *args: Any, **kwargs: Any) -> None:
+    core._refresh(args, kwargs)
+
+
+async def _arefresh(core: Core, /, *args: Any, **kwargs: Any) -> None:
     from cachekit._drive import refresh
 
-    try:
-        await refresh(core._refresh_call(args, kwargs))
-    except Exception as error:
-        _failed(core, error)
+    await refresh(core._refresh_call(args, kwargs))
 
 
-def _failed(core: Core, error: Exception) -> None:
-    _logger().debug("%s: the refresh failed, the entry is served on: %r", core._name, error)
+def _failed(number: int, core: Core, error: Exception) -> None:
+    _, key = _running.get(number, (core, b""))
+    what = "refresh failed, the entry is served on" if key else "prefetch failed"
+    _logger().debug("%s: the %s: %r", core._name, what, error)
 
 
 def _logger() -> Any:

@@ -7,7 +7,7 @@ from types import MethodType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterable
     from typing import Any
 
     from cachekit._native import CachedFunction
@@ -41,11 +41,13 @@ class BoundCachedMethod(partial):  # type: ignore[type-arg]  # not subscriptable
 
     def invalidate_cache(self, *args: Any, **kwargs: Any) -> Awaitable[None] | None:
         """Forgets the entry of this call, or every entry of the method when called without arguments."""
-        return self._handle.forget(self._calls(args, kwargs))
+        soft = self._handle.takes_soft(kwargs)
+        return self._handle.forget(self._calls(args, kwargs), soft)
 
     async def ainvalidate_cache(self, *args: Any, **kwargs: Any) -> None:
         """As `invalidate_cache`, for use in a task."""
-        await self._handle.aforget(self._calls(args, kwargs))
+        soft = self._handle.takes_soft(kwargs)
+        await self._handle.aforget(self._calls(args, kwargs), soft)
 
     def key_for(self, *args: Any, **kwargs: Any) -> str:
         """The key that this call's entry has in the backend."""
@@ -54,6 +56,22 @@ class BoundCachedMethod(partial):  # type: ignore[type-arg]  # not subscriptable
     def peek(self, *args: Any, **kwargs: Any) -> Any:
         """What is cached for this call, without running the function."""
         return self._handle.peek(self.args[0], *args, **kwargs)
+
+    def refresh(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the method for this call, and puts its result in the place of what is cached."""
+        return self._handle.refresh(self.args[0], *args, **kwargs)
+
+    def set(self, value: Any, /, *args: Any, **kwargs: Any) -> Awaitable[None] | None:
+        """Caches `value` as the result of this call."""
+        return self._handle.set(value, self.args[0], *args, **kwargs)
+
+    def prefetch(self, *args: Any, **kwargs: Any) -> bool:
+        """Has the result of this call cached in the background."""
+        return self._handle.prefetch(self.args[0], *args, **kwargs)
+
+    def get_many(self, calls: Iterable[Any]) -> Any:
+        """The results of several calls, each the tuple of its positional arguments or its single argument."""
+        return self._handle.get_many((self.args[0], *(call if isinstance(call, tuple) else (call,))) for call in calls)
 
     def _calls(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self._handle.calls((self.args[0], *args), kwargs, bound=True)

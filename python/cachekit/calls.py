@@ -56,6 +56,10 @@ class CallShape:
         """Whether there are parameters, beside that of the object where the function is `bound`."""
         return self.signature is None or len(self.signature.parameters) > bound
 
+    def has_parameter(self, name: str) -> bool:
+        """Whether there is a parameter of that name; unknown ones may be."""
+        return self.signature is None or name in self.signature.parameters
+
     def unknown_parameters(self) -> list[str]:
         """Names in `ignored` that the function cannot be given."""
         if self.signature is None:

@@ -16,7 +16,7 @@ from cachekit.config.validation import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterable
     from typing import Any
 
     from cachekit.calls import Call
@@ -244,9 +244,13 @@ class Handle:
             "cache_info",
             "check_health",
             "get_health_status",
+            "get_many",
             "invalidate_cache",
             "key_for",
             "peek",
+            "prefetch",
+            "refresh",
+            "set",
         ):
             setattr(cached, name, getattr(self, name))
 
@@ -278,13 +282,76 @@ class Handle:
     def invalidate_cache(self, *args: Any, **kwargs: Any) -> Awaitable[None] | None:
         """Forgets the entry of this call, however it was written; without arguments, every entry.
 
+        With ``soft=True`` (not on functions with a parameter of that name) this process serves on what its L1 holds
+        until one refresh, which the next call begins, has replaced it. Needs L1's stale-while-revalidate, which is on
+        unless it was turned off; without it the entry is simply forgotten.
         On a coroutine function the result may be awaited for the backend's part.
         """
-        return self.forget(self.calls(args, kwargs))
+        soft = self.takes_soft(kwargs)
+        return self.forget(self.calls(args, kwargs), soft)
 
     async def ainvalidate_cache(self, *args: Any, **kwargs: Any) -> None:
         """As `invalidate_cache`, for use in a task, on every kind of function."""
-        await self.aforget(self.calls(args, kwargs))
+        soft = self.takes_soft(kwargs)
+        await self.aforget(self.calls(args, kwargs), soft)
+
+    def refresh(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the function for this call, and puts its result in the place of what is cached.
+
+        Until then other callers get what was cached before; they keep it where the function raises. Awaitable on a
+        coroutine function.
+        """
+        if self.is_async:
+            return self._areplace(self.func, args, kwargs)
+        return self.core._replace(self.func, args, kwargs)
+
+    def set(self, value: Any, /, *args: Any, **kwargs: Any) -> Awaitable[None] | None:
+        """Caches `value` as the result of this call, in the place of what is cached and of what is being computed.
+
+        Awaitable on a coroutine function. A call whose arguments have no key is a TypeError.
+        """
+        self.key_for(*args, **kwargs)  # raises where there is none
+        if not self.is_async:
+            self.core._replace(lambda *_, **__: value, args, kwargs)
+            return None
+        return self._aset(value, args, kwargs)
+
+    def prefetch(self, *args: Any, **kwargs: Any) -> bool:
+        """Has the result of this call cached in the background, unless this process holds it; returns at once.
+
+        False where so many calls are already prefetched or refreshed that this one was left out. An exception of the
+        function is logged at DEBUG and ends it. On a coroutine function it needs a running event loop.
+        """
+        from cachekit import _background
+
+        return self.peek(*args, **kwargs) is not None or _background.prefetch(self.cached, args, kwargs)
+
+    def get_many(self, calls: Iterable[Any]) -> Any:
+        """The results of several calls, in their order: one after another, awaited side by side.
+
+        A call is the tuple of its positional arguments, or else its single argument. The first exception is raised.
+        """
+        positional: list[tuple[Any, ...]] = [call if isinstance(call, tuple) else (call,) for call in calls]
+        if self.is_async:
+            return self._aget_many(positional)
+        return [self.cached(*args) for args in positional]
+
+    async def _aget_many(self, calls: list[tuple[Any, ...]]) -> list[Any]:
+        from asyncio import gather
+
+        return list(await gather(*(self.cached(*args) for args in calls)))
+
+    async def _areplace(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        from cachekit._drive import drive
+
+        call = self.core._replace_call(func, args, kwargs)
+        return await (func(*args, **kwargs) if call is None else drive(call))
+
+    async def _aset(self, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        async def result(*_: Any, **__: Any) -> Any:
+            return value
+
+        await self._areplace(result, args, kwargs)
 
     def key_for(self, *args: Any, **kwargs: Any) -> str:
         """The key that this call's entry has in the backend."""
@@ -318,19 +385,23 @@ class Handle:
             return [self.shape.normalized(args, kwargs)]
         return self.shape.spellings(args, kwargs)
 
-    def forget(self, calls: list[Call] | None) -> Awaitable[None] | None:
+    def takes_soft(self, kwargs: dict[str, Any]) -> bool:
+        """The ``soft=`` of an invalidation, taken out of its arguments where the function has no such parameter."""
+        return not self.shape.has_parameter("soft") and bool(kwargs.pop("soft", False))
+
+    def forget(self, calls: list[Call] | None, soft: bool = False) -> Awaitable[None] | None:
         """Forgets `calls`, or everything for None; at once in L1. Awaitable on a coroutine function."""
         if self.is_async and _in_a_loop():
-            return self.aforget(calls)
+            return self.aforget(calls, soft)
         if calls is None:
-            self.core._clear()
+            self.core._clear(soft)
         else:
-            self.core._invalidate(calls)
+            self.core._invalidate(calls, soft)
         return _Done() if self.is_async else None
 
-    def aforget(self, calls: list[Call] | None) -> Awaitable[None]:
+    def aforget(self, calls: list[Call] | None, soft: bool = False) -> Awaitable[None]:
         """`forget` in a task; it starts at once, whether or not it is awaited."""
-        return self.core._aclear() if calls is None else self.core._ainvalidate(calls)
+        return self.core._aclear(soft) if calls is None else self.core._ainvalidate(calls, soft)
 
 
 class _Done:

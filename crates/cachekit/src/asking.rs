@@ -94,9 +94,10 @@ fn unanswered(request: &Request) -> fn() -> Reply {
         Request::Get { .. } => || Reply::Got(Err(no_answer())),
         Request::Lock { .. } => || Reply::Locked(Err(no_answer())),
         Request::AwaitRelease { .. } => || Reply::Released,
-        Request::Set { .. } | Request::Unlock { .. } | Request::Delete { .. } => {
-            || Reply::Done(Err(no_answer()))
-        }
+        Request::TakeLock { .. }
+        | Request::Set { .. }
+        | Request::Unlock { .. }
+        | Request::Delete { .. } => || Reply::Done(Err(no_answer())),
     }
 }
 

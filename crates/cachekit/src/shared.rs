@@ -58,6 +58,11 @@ pub enum Request {
         /// The longest wait.
         at_most: Duration,
     },
+    /// Take the lock away from whoever holds it, who then stores nothing.
+    TakeLock {
+        /// The longest wait.
+        timeout: Duration,
+    },
     /// Store the entry.
     Set {
         /// The entry's bytes.
@@ -102,7 +107,7 @@ pub enum Reply {
     Locked(Result<Locked, Unavailable>),
     /// To `AwaitRelease`.
     Released,
-    /// To `Set`, `Unlock` and `Delete`.
+    /// To `TakeLock`, `Set`, `Unlock` and `Delete`.
     Done(Result<(), Unavailable>),
 }
 
@@ -306,6 +311,9 @@ impl Shared {
                     Err(interrupted) => return Err(interrupted),
                 }
             }
+            Request::TakeLock { timeout } => {
+                Reply::Done(self.0.store.take_lock(&self.0.key, timeout))
+            }
             Request::Set {
                 value,
                 ttl,
@@ -343,6 +351,9 @@ impl Shared {
             Request::AwaitRelease { attempt, at_most } => {
                 self.0.store.released(&self.0.key, attempt, at_most).await;
                 Reply::Released
+            }
+            Request::TakeLock { timeout } => {
+                Reply::Done(self.0.store.take_lock_async(&self.0.key, timeout).await)
             }
             Request::Set {
                 value,

@@ -160,6 +160,16 @@ impl Store {
         self.delete(&names.collect::<Vec<_>>(), timeout).map(drop)
     }
 
+    /// Takes the lock on an entry away from whoever holds it, on the calling thread.
+    ///
+    /// # Errors
+    /// See [`Unavailable`].
+    pub fn take_lock(&self, key: &str, timeout: Duration) -> Result<(), Unavailable> {
+        let names = self.lock_names(std::iter::once(key));
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        self.delete(&names, timeout).map(drop)
+    }
+
     fn lock_names<'a>(&self, keys: impl Iterator<Item = &'a str>) -> Vec<String> {
         let locking = self.backend.lock().filter(|_| self.has_lock());
         locking.map_or_else(Vec::new, |lock| keys.map(|key| lock.name(key)).collect())
@@ -383,6 +393,15 @@ impl Store {
     ) -> Result<(), Unavailable> {
         let mut names = self.lock_names(keys.iter().map(String::as_str));
         names.extend_from_slice(keys);
+        self.delete_async(&names, timeout).await.map(drop)
+    }
+
+    /// [`take_lock`](Self::take_lock) as a future, to be polled inside the runtime.
+    ///
+    /// # Errors
+    /// See [`Unavailable`].
+    pub async fn take_lock_async(&self, key: &str, timeout: Duration) -> Result<(), Unavailable> {
+        let names = self.lock_names(std::iter::once(key));
         self.delete_async(&names, timeout).await.map(drop)
     }
 

@@ -97,7 +97,7 @@ impl<V: Send + Sync, T> Function<V, T> {
         if now >= entry.expires || entry.generation != self.generation() {
             return None;
         }
-        let refresh = now >= entry.refresh_at && entry.try_begin_refresh();
+        let refresh = entry.is_due(now) && entry.try_begin_refresh();
         Some(Hit { entry, refresh })
     }
 
@@ -161,6 +161,34 @@ impl<V: Send + Sync, T> Function<V, T> {
     pub fn invalidate(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
         self.flights.load().doom(key);
         self.l1.as_ref()?.remove(key)
+    }
+
+    /// Makes a refresh of a key due, and keeps a running fill of it, which is of before, out of the
+    /// cache. What is here is served until the refresh has replaced it.
+    pub fn soften(&self, key: &[u8]) {
+        self.supersede(key);
+        if let Some(entry) = self.l1.as_ref().and_then(|l1| l1.peek(key)) {
+            entry.mark_stale();
+        }
+    }
+
+    /// [`soften`](Self::soften) for every key of this function; looks at every entry of the namespace.
+    pub fn soften_all(&self) {
+        let prefix = self.prefix;
+        if let Some(l1) = &self.l1 {
+            l1.count_where(|key, entry| {
+                let ours = key.starts_with(&prefix);
+                if ours {
+                    entry.mark_stale();
+                }
+                ours
+            });
+        }
+    }
+
+    /// Keeps a running fill of a key out of the cache: what replaces the key is newer.
+    pub fn supersede(&self, key: &[u8]) {
+        self.flights.load().doom(key);
     }
 
     /// Keeps every fill that runs out of the cache; returns their keys, on which the shared layer may

@@ -6,7 +6,7 @@ use cachekit_engine::time::Clock;
 use pyo3::{exceptions::PyException, intern, prelude::*, sync::PyOnceLock, types::PyBytes};
 
 use crate::{
-    async_call::AsyncCall,
+    async_call::{AsyncCall, Purpose},
     clock::CLOCK,
     codec::{Held, KeyBuf},
     core::{Core, Once},
@@ -164,7 +164,7 @@ pub(crate) fn answer_async(
             scope,
             positional.unbind(),
             keywords.map(Bound::unbind),
-            false,
+            Purpose::Answer,
         );
         static DRIVE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let drive = DRIVE.import(py, "cachekit._drive", "drive")?;

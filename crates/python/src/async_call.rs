@@ -32,6 +32,17 @@ use crate::{
     value::{Delivered, hand_out},
 };
 
+/// What a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To answer its caller.
+    Answer,
+    /// To refresh an entry that is still served.
+    Refresh,
+    /// To put its result in the place of whatever there is.
+    Replace,
+}
+
 /// One awaited call.
 #[pyclass(module = "cachekit._native")]
 pub(crate) struct AsyncCall {
@@ -44,8 +55,7 @@ pub(crate) struct AsyncCall {
     core: Py<Core>,
     key: Box<[u8]>,
     scope: Scope,
-    /// Whether this is the refresh of an entry that is still served.
-    refresh: bool,
+    purpose: Purpose,
     resolved: Option<Resolved>,
     filling: Option<Box<Filling>>,
     landed: Landed,
@@ -86,7 +96,7 @@ impl AsyncCall {
         scope: Scope,
         args: Py<PyTuple>,
         kwargs: Option<Py<PyDict>>,
-        refresh: bool,
+        purpose: Purpose,
     ) -> Self {
         let func = core.get().func.clone_ref(py);
         Self {
@@ -96,7 +106,7 @@ impl AsyncCall {
             core,
             key: key.into(),
             scope,
-            refresh,
+            purpose,
             resolved: None,
             filling: None,
             landed: Landed::default(),
@@ -105,6 +115,12 @@ impl AsyncCall {
             until: None,
             process: generation(),
         }
+    }
+
+    /// The same call with another function to run.
+    pub(crate) fn with_function(mut self, function: Py<PyAny>) -> Self {
+        self.func = function;
+        self
     }
 
     fn filling(&mut self) -> PyResult<&mut Filling> {
@@ -134,10 +150,13 @@ impl AsyncCall {
             return Ok((ALONE, None));
         }
         let leading = leading(py)?;
+        if self.purpose == Purpose::Replace {
+            core.function.supersede(&self.key);
+        }
         match core.function.join(&self.key, caller(false, &leading)) {
             Join::Lead(leader) => {
                 let hit = core.function.lookup(&self.key, CLOCK.coarse());
-                if let Some(hit) = hit.filter(|_| !self.refresh) {
+                if let Some(hit) = hit.filter(|_| self.purpose == Purpose::Answer) {
                     if hit.refresh {
                         hit.entry.end_refresh();
                     }
@@ -147,27 +166,28 @@ impl AsyncCall {
                         return Ok((HIT, Some(value)));
                     }
                 }
-                if self.refresh && !core.is_served(&self.key) {
+                if self.purpose == Purpose::Refresh && !core.is_served(&self.key) {
                     return Ok((ALONE, None));
                 }
                 let store = core.shared_store(resolved, self.scope);
                 let shared = store.map(|store| core.shared(resolved, store, &self.key));
                 let policy = core.fill_policy(store, resolved.budget);
-                let fill = if self.refresh {
+                let fill = if self.purpose == Purpose::Refresh {
                     Fill::refresh(policy)
                 } else {
                     Fill::new(policy)
                 };
                 let resolved = resolved.clone();
-                self.filling = Some(Box::new(Filling::new(
-                    self.core.clone_ref(py),
-                    leader,
-                    fill,
-                    shared,
-                    resolved,
-                )));
+                let core = self.core.clone_ref(py);
+                let mut filling = Filling::new(core, leader, fill, shared, resolved);
+                if self.purpose == Purpose::Replace {
+                    filling = filling.replacing();
+                }
+                self.filling = Some(Box::new(filling));
                 Ok((LEAD, None))
             }
+            // Somebody else has begun in between.
+            Join::Wait(_) if self.purpose == Purpose::Replace => Ok((AGAIN, None)),
             Join::Wait(waiter) => {
                 // One patience for all the flights that this call waits for.
                 let until = *self
@@ -194,7 +214,9 @@ impl AsyncCall {
                 }
             }
             Join::Alone => {
-                core.function.stats.miss(now());
+                if self.purpose == Purpose::Answer {
+                    core.function.stats.miss(now());
+                }
                 Ok((ALONE, None))
             }
         }
@@ -329,7 +351,7 @@ impl AsyncCall {
                 None => filling.abandon(),
             }
         }
-        if self.refresh {
+        if self.purpose == Purpose::Refresh {
             self.core.get().end_refresh(&self.key);
         }
     }

@@ -59,6 +59,14 @@ struct Keep {
     full: Option<Duration>,
 }
 
+/// What is to become of another process's lock on the key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OtherLock {
+    Respected,
+    ToBeTaken,
+    BeingTaken,
+}
+
 /// One flight being led.
 pub(crate) struct Filling {
     core: Py<Core>,
@@ -84,6 +92,10 @@ pub(crate) struct Filling {
     /// What asked this thread to stop while a result was being readied: KeyboardInterrupt and its like.
     interrupted: Option<PyErr>,
     deliver: Option<Delivered>,
+    /// Whether the result replaces what there is, which is then not looked at.
+    replacing: bool,
+    /// The lock that another process may hold on the key.
+    other_lock: OtherLock,
     /// The process in which it is led; a child may have been forked inside.
     process: u32,
 }
@@ -115,8 +127,20 @@ impl Filling {
             outcome: Outcome::None,
             interrupted: None,
             deliver: None,
+            replacing: false,
+            other_lock: OtherLock::Respected,
             process: generation(),
         }
+    }
+
+    /// Makes the result replace what there is, and what anybody else computes meanwhile.
+    pub(crate) fn replacing(mut self) -> Self {
+        self.replacing = true;
+        let store = self.shared.as_ref().map(Shared::store);
+        if self.core().options.lock && store.is_some_and(|store| store.has_lock()) {
+            self.other_lock = OtherLock::ToBeTaken;
+        }
+        self
     }
 
     pub(crate) fn shared(&self) -> Option<&Shared> {
@@ -139,6 +163,12 @@ impl Filling {
 
     /// What to do now.
     pub(crate) fn next(&mut self) -> Next {
+        if self.other_lock == OtherLock::ToBeTaken {
+            self.other_lock = OtherLock::BeingTaken;
+            return Next::Ask(Request::TakeLock {
+                timeout: self.resolved.budget,
+            });
+        }
         self.asked = now();
         match self.fill.step(self.asked) {
             Step::Read { timeout } => {
@@ -231,6 +261,10 @@ impl Filling {
                 self.fill.on_lock(LockAnswer::Unavailable, at);
             }
             Reply::Released => self.fill.on_released(),
+            // Where it was not told, the other process may store last.
+            Reply::Done(_) if self.other_lock == OtherLock::BeingTaken => {
+                self.other_lock = OtherLock::Respected;
+            }
             Reply::Done(told) if self.retracting => {
                 if let Some(shared) = &self.shared {
                     self.core().note_told(py, shared.store(), told);
@@ -245,6 +279,9 @@ impl Filling {
 
     /// Decodes what the shared layer held; false when it is not a value for this function.
     fn absorb(&mut self, py: Python<'_>, found: Found, at: Tick) -> bool {
+        if self.replacing {
+            return false;
+        }
         if self.leader.is_behind_outdated() {
             return false; // It may be what an invalidated flight is writing just now.
         }
@@ -359,7 +396,7 @@ impl Filling {
         let ended = now();
         let core = self.core.clone_ref(py);
         let core = core.get();
-        if !self.fill.is_refresh() {
+        if !self.fill.is_refresh() && !self.replacing {
             core.function.stats.miss(ended);
         }
         let answer = match result {

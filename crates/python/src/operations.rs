@@ -1,6 +1,9 @@
 //! What is asked of a cached function beside calling it: forget, look, count, report.
 
-use std::{sync::Arc, time::UNIX_EPOCH};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::UNIX_EPOCH,
+};
 
 use cachekit::{
     shared,
@@ -15,7 +18,8 @@ use pyo3::{
 };
 
 use crate::{
-    async_call::AsyncCall,
+    answer::DISABLED,
+    async_call::{AsyncCall, Purpose},
     backend::Resolved,
     bridge::LoopBridge,
     clock::CLOCK,
@@ -26,12 +30,21 @@ use crate::{
     value::hand_out,
 };
 
+/// How an entry of this process is forgotten.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// It is gone.
+    Hard,
+    /// It is served until one refresh, begun by the next call, has replaced it.
+    Soft,
+}
+
 /// What was forgotten in this process.
 enum Forgotten {
     /// Calls, by their L1 keys.
-    Calls(Vec<Box<[u8]>>),
+    Calls(Vec<Box<[u8]>>, Way),
     /// All of the function's.
-    Everything,
+    Everything(Way),
 }
 
 impl Core {
@@ -54,8 +67,10 @@ impl Core {
         this: &Bound<'_, Self>,
         resolved: &Resolved,
         calls: &Bound<'_, PyList>,
+        soft: bool,
     ) -> PyResult<(Forgotten, Vec<String>)> {
         let core = this.get();
+        let way = core.way(soft);
         let mut forgotten = Vec::new();
         let mut stored = Vec::new();
         for call in calls.iter() {
@@ -63,13 +78,13 @@ impl Core {
             let Some((key, scope)) = Self::l1_key(this, &args, &kwargs)? else {
                 continue;
             };
-            drop(core.function.invalidate(key.as_slice()));
+            core.forget_key(key.as_slice(), way);
             if core.shared_store(resolved, scope).is_some() {
                 stored.push(resolved.stored_key(&core.protocol_key(key.as_slice())));
                 forgotten.push(key.as_slice().into());
             }
         }
-        Ok((Forgotten::Calls(forgotten), stored))
+        Ok((Forgotten::Calls(forgotten, way), stored))
     }
 
     /// Says that the shared layer was not told to forget, once until it is told something again.
@@ -96,16 +111,38 @@ impl Core {
             .collect()
     }
 
+    /// How to forget: what no refresh would ever replace is not served on.
+    fn way(&self, soft: bool) -> Way {
+        match soft && self.options.swr_ratio.is_some() {
+            true => Way::Soft,
+            false => Way::Hard,
+        }
+    }
+
+    fn forget_key(&self, key: &[u8], way: Way) {
+        match way {
+            Way::Hard => drop(self.function.invalidate(key)),
+            Way::Soft => self.function.soften(key),
+        }
+    }
+
+    fn forget_all(&self, way: Way) {
+        match way {
+            Way::Hard => drop(self.function.clear()),
+            Way::Soft => self.function.soften_all(),
+        }
+    }
+
     /// Forgets again, once the shared layer has: a call in between may have read there what was about
     /// to go, and kept it.
     fn forget_again(&self, forgotten: &Forgotten) {
         match forgotten {
-            Forgotten::Calls(keys) => {
+            Forgotten::Calls(keys, way) => {
                 for key in keys {
-                    drop(self.function.invalidate(key));
+                    self.forget_key(key, *way);
                 }
             }
-            Forgotten::Everything => drop(self.function.clear()),
+            Forgotten::Everything(way) => self.forget_all(*way),
         }
     }
 
@@ -194,10 +231,10 @@ impl Core {
 
     /// Forgets calls in both layers.
     #[pyo3(name = "_invalidate")]
-    fn invalidate(this: &Bound<'_, Self>, calls: &Bound<'_, PyList>) -> PyResult<()> {
+    fn invalidate(this: &Bound<'_, Self>, calls: &Bound<'_, PyList>, soft: bool) -> PyResult<()> {
         let py = this.py();
         let resolved = this.get().resolve(py)?;
-        let (forgotten, stored) = Self::forget_here(this, &resolved, calls)?;
+        let (forgotten, stored) = Self::forget_here(this, &resolved, calls, soft)?;
         let Some(store) = resolved.store.as_ref().filter(|_| !stored.is_empty()) else {
             return Ok(());
         };
@@ -210,10 +247,14 @@ impl Core {
 
     /// As `_invalidate`, awaitable; it starts at once.
     #[pyo3(name = "_ainvalidate")]
-    fn ainvalidate(this: &Bound<'_, Self>, calls: &Bound<'_, PyList>) -> PyResult<Py<PyAny>> {
+    fn ainvalidate(
+        this: &Bound<'_, Self>,
+        calls: &Bound<'_, PyList>,
+        soft: bool,
+    ) -> PyResult<Py<PyAny>> {
         let py = this.py();
         let resolved = this.get().resolve(py)?;
-        let (forgotten, stored) = Self::forget_here(this, &resolved, calls)?;
+        let (forgotten, stored) = Self::forget_here(this, &resolved, calls, soft)?;
         let store = resolved.store.filter(|_| !stored.is_empty());
         let telling = store.map(|store| {
             let theirs = store.clone();
@@ -223,13 +264,16 @@ impl Core {
         Self::tell(this, forgotten, telling)
     }
 
-    /// Forgets every call and the statistics.
+    /// Forgets every call, and unless `soft` the statistics.
     #[pyo3(name = "_clear")]
-    fn clear(this: &Bound<'_, Self>) -> PyResult<()> {
+    fn clear(this: &Bound<'_, Self>, soft: bool) -> PyResult<()> {
         let py = this.py();
         let core = this.get();
-        drop(core.function.clear());
-        core.function.stats.reset();
+        let way = core.way(soft);
+        core.forget_all(way);
+        if !soft {
+            core.function.stats.reset();
+        }
         let resolved = core.resolve(py)?;
         let fills = core.doom_fills(&resolved);
         let Some(store) = core.shared_store(&resolved, Scope::Shared) else {
@@ -241,18 +285,21 @@ impl Core {
             let fills: Vec<&str> = fills.iter().map(String::as_str).collect();
             store.forget(&fills, resolved.budget)
         });
-        core.forget_again(&Forgotten::Everything);
+        core.forget_again(&Forgotten::Everything(way));
         core.note_told(py, store, told);
         Ok(())
     }
 
     /// As `_clear`, awaitable; it starts at once.
     #[pyo3(name = "_aclear")]
-    fn aclear(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+    fn aclear(this: &Bound<'_, Self>, soft: bool) -> PyResult<Py<PyAny>> {
         let py = this.py();
         let core = this.get();
-        drop(core.function.clear());
-        core.function.stats.reset();
+        let way = core.way(soft);
+        core.forget_all(way);
+        if !soft {
+            core.function.stats.reset();
+        }
         let resolved = core.resolve(py)?;
         let key = core.generation_key(&resolved);
         let fills = core.doom_fills(&resolved);
@@ -265,7 +312,7 @@ impl Core {
             };
             (store, telling)
         });
-        Self::tell(this, Forgotten::Everything, telling)
+        Self::tell(this, Forgotten::Everything(way), telling)
     }
 
     /// hits, misses, L1 hits, L2 hits, maxsize, currsize, mean L2 latency in ms, time of the last
@@ -359,8 +406,54 @@ impl Core {
             scope,
             args.clone().unbind(),
             Some(kwargs.clone().unbind()),
-            true,
+            Purpose::Refresh,
         )))
+    }
+
+    /// Calls `func` and puts its result in the place of what is cached for a call; returns the result.
+    #[pyo3(name = "_replace")]
+    fn replace(
+        this: &Bound<'_, Self>,
+        func: Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: &Bound<'_, PyDict>,
+    ) -> PyResult<Py<PyAny>> {
+        let key = match DISABLED.load(Ordering::Relaxed) {
+            true => None,
+            false => Self::l1_key(this, args, kwargs)?,
+        };
+        let Some((key, scope)) = key else {
+            return func.call(args, Some(kwargs)).map(Bound::unbind);
+        };
+        let laid = Laid::new(args, kwargs)?;
+        let func = func.unbind();
+        crate::sync_call::replace(this.py(), this, (key.as_slice(), scope), &func, laid.raw())
+    }
+
+    /// As `_replace`, as a call for the asyncio driver; None for a call that has no key.
+    #[pyo3(name = "_replace_call")]
+    fn replace_call(
+        this: &Bound<'_, Self>,
+        func: Py<PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: &Bound<'_, PyDict>,
+    ) -> PyResult<Option<AsyncCall>> {
+        if DISABLED.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let Some((key, scope)) = Self::l1_key(this, args, kwargs)? else {
+            return Ok(None);
+        };
+        let call = AsyncCall::create(
+            this.py(),
+            this.clone().unbind(),
+            key.as_slice(),
+            scope,
+            args.clone().unbind(),
+            Some(kwargs.clone().unbind()),
+            Purpose::Replace,
+        );
+        Ok(Some(call.with_function(func)))
     }
 
     #[getter]

@@ -64,7 +64,7 @@ pub(crate) fn call_missed(
 ) -> PyResult<Py<PyAny>> {
     match turn(py, core, key, scope)? {
         Turn::Done(value) => Ok(value),
-        Turn::Lead(filling) => lead(py, core.get(), filling, args),
+        Turn::Lead(filling) => lead(py, &core.get().func, filling, args),
         Turn::Alone => run_alone(py, core.get(), args),
     }
 }
@@ -146,7 +146,7 @@ fn run_alone(py: Python<'_>, core: &Core, args: RawArgs) -> PyResult<Py<PyAny>> 
 #[inline(never)]
 fn lead(
     py: Python<'_>,
-    core: &Core,
+    function: &Py<PyAny>,
     mut filling: Box<Filling>,
     args: RawArgs,
 ) -> PyResult<Py<PyAny>> {
@@ -155,7 +155,7 @@ fn lead(
             Ok(Due::Run) => {
                 let result = {
                     let _context = Leading::enter(py, filling.flight())?;
-                    args.call(py, &core.func)
+                    args.call(py, function)
                 };
                 filling.ran(py, result);
             }
@@ -366,7 +366,38 @@ pub(crate) fn refresh(
         shared,
         resolved.clone(),
     ));
-    let result = lead(py, this, filling, args);
+    let result = lead(py, &this.func, filling, args);
     this.end_refresh(key);
     result.map(drop)
+}
+
+/// Calls `function` and puts its result in the place of what is cached for a call.
+///
+/// # Errors
+/// The function's own exception; what was cached is then served on.
+pub(crate) fn replace(
+    py: Python<'_>,
+    core: &Bound<'_, Core>,
+    (key, scope): (&[u8], Scope),
+    function: &Py<PyAny>,
+    args: RawArgs,
+) -> PyResult<Py<PyAny>> {
+    let this = core.get();
+    let resolved = this.resolve(py)?;
+    this.warn_if_local(py, &resolved, scope);
+    let leading = leading(py)?;
+    let leader = loop {
+        this.function.supersede(key);
+        match this.function.join(key, caller(true, &leading)) {
+            Join::Lead(leader) => break leader,
+            Join::Wait(_) => {} // Somebody else has begun in between.
+            Join::Alone => return args.call(py, function),
+        }
+    };
+    let store = this.shared_store(&resolved, scope);
+    let shared = store.map(|store| this.shared(&resolved, store, key));
+    let fill = Fill::new(this.fill_policy(store, resolved.budget));
+    let core = core.clone().unbind();
+    let filling = Filling::new(core, leader, fill, shared, resolved).replacing();
+    lead(py, function, Box::new(filling), args)
 }

@@ -21,6 +21,12 @@ assert_type(bare.cache_info(), CacheInfo)
 assert_type(bare.cache_clear(), None)
 assert_type(bare.check_health(), dict[str, Any])
 assert_type(bare.__wrapped__(1), list[str])
+assert_type(bare.refresh(1, "a"), list[str])
+assert_type(bare.get_many([1, (2, "b")]), list[list[str]])
+assert_type(bare.prefetch(1), bool)
+bare.set(["a"], 1)
+bare.invalidate_cache(1, soft=True)
+bare.refresh("1")  # type: ignore
 bare("1")  # type: ignore
 bare(1, flag="yes")  # type: ignore
 bare.no_such_attribute()  # type: ignore
@@ -45,6 +51,9 @@ async def use() -> None:
     assert_type(await asynchronous(1), dict[str, int])
     await asynchronous("1")  # type: ignore
     await asynchronous.invalidate_cache(1)
+    assert_type(await asynchronous.refresh(1), dict[str, int])
+    assert_type(await asynchronous.get_many([1]), list[dict[str, int]])
+    await asynchronous.set({}, 1)
     await asynchronous.ainvalidate_cache(1)
     assert_type(await asynchronous.check_health(), dict[str, Any])
 

@@ -7,8 +7,12 @@ use super::key::Key;
 use super::shard::weigh;
 use crate::time::Tick;
 
-/// The flag in `Entry::state` that says that a refresh runs; the other bits are the weight.
+/// The flag in `Entry::state` that says that a refresh runs.
 const REFRESHING: u64 = 1 << 63;
+/// The flag in `Entry::state` that says that a refresh is due, whatever the time.
+const STALE: u64 = 1 << 62;
+/// The bits of `Entry::state` that are the weight.
+const WEIGHT: u64 = STALE - 1;
 
 /// A cached value with its freshness and its weight.
 ///
@@ -33,11 +37,7 @@ impl<V> Entry<V> {
     /// It never expires, is never refreshed and has generation 0 until the fields say otherwise.
     #[must_use]
     pub const fn new(value: V, weight: u64) -> Self {
-        let weight = if weight < REFRESHING {
-            weight
-        } else {
-            REFRESHING - 1
-        };
+        let weight = if weight < WEIGHT { weight } else { WEIGHT };
         Self {
             value,
             expires: Tick::MAX,
@@ -50,7 +50,18 @@ impl<V> Entry<V> {
     /// The bytes that the value holds outside of the entry itself, as the maker of the entry said.
     #[inline]
     pub fn weight(&self) -> u64 {
-        self.state.load(Ordering::Relaxed) & !REFRESHING
+        self.state.load(Ordering::Relaxed) & WEIGHT
+    }
+
+    /// Makes a refresh due, whatever the time.
+    pub fn mark_stale(&self) {
+        self.state.fetch_or(STALE, Ordering::AcqRel);
+    }
+
+    /// Whether a refresh is due at `now`.
+    #[inline]
+    pub fn is_due(&self, now: Tick) -> bool {
+        now >= self.refresh_at || self.state.load(Ordering::Relaxed) & STALE != 0
     }
 
     /// Takes the right to refresh this entry; `false` when another holds it.
@@ -206,9 +217,21 @@ mod tests {
     }
 
     #[test]
+    fn a_refresh_is_due_in_time_or_when_somebody_says_so() {
+        let mut entry = Entry::new((), 77);
+        entry.refresh_at = Tick(5);
+        assert!(!entry.is_due(Tick(4)));
+        assert!(entry.is_due(Tick(5)));
+        entry.mark_stale();
+        assert!(entry.is_due(Tick(4)));
+        assert_eq!(entry.weight(), 77);
+    }
+
+    #[test]
     fn absurd_weights_do_not_touch_the_flag() {
         let entry = Entry::new((), u64::MAX);
         assert!(!entry.is_refreshing());
-        assert_eq!(entry.weight(), u64::MAX >> 1);
+        assert_eq!(entry.weight(), u64::MAX >> 2);
+        assert!(!entry.is_due(Tick::ZERO));
     }
 }
