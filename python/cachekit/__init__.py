@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cachekit.decorators.decorator import cache
     from cachekit.decorators.typed import AsyncCachedFunction, CachedFunction
     from cachekit.info import CacheInfo
+    from cachekit.interop import InteropError, decode_interop_value, encode_interop_value, generate_interop_key
     from cachekit.switches import disabled
     from cachekit.ttl import FOREVER
 
@@ -42,12 +43,16 @@ _HOMES = {
     "ConfigurationError": "cachekit.config.validation",
     "DecoratorConfig": "cachekit.config.decorator",
     "FOREVER": "cachekit.ttl",
+    "InteropError": "cachekit.interop",
     "L1CacheConfig": "cachekit.config.nested",
     "MonitoringConfig": "cachekit.config.nested",
     "TimeoutConfig": "cachekit.config.nested",
     "cache": "cachekit.decorators.decorator",
     "configure": "cachekit.config.singleton",
+    "decode_interop_value": "cachekit.interop",
     "disabled": "cachekit.switches",
+    "encode_interop_value": "cachekit.interop",
+    "generate_interop_key": "cachekit.interop",
     "get_default_backend": "cachekit.config.decorator",
     "get_settings": "cachekit.config.singleton",
     "reset_settings": "cachekit.config.singleton",
@@ -67,13 +72,17 @@ __all__ = [
     "ConfigurationError",
     "DecoratorConfig",
     "FOREVER",
+    "InteropError",
     "L1CacheConfig",
     "MonitoringConfig",
     "TimeoutConfig",
     "__version__",
     "cache",
     "configure",
+    "decode_interop_value",
     "disabled",
+    "encode_interop_value",
+    "generate_interop_key",
     "get_default_backend",
     "get_settings",
     "reset_settings",

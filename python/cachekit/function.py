@@ -105,6 +105,7 @@ class Handle:
             "ignore": config.ignore,
             "parameters": self.shape.by_kind(),
             "normalize": self.shape.normalized if config.normalize_calls else None,
+            "interop": self._interop() if config.interop is not None else None,
             "l1": config.l1.enabled,
             "l1_max_bytes": config.l1.max_size_mb << 20 if "max_size_mb" in config.l1.given else 0,
             "swr_ratio": config.l1.swr_threshold_ratio if config.l1.swr_enabled else None,
@@ -144,6 +145,19 @@ class Handle:
             "settings": self._settings,
             "resolve_backend": self._resolve_backend,
             "bind": BoundCachedMethod,
+        }
+
+    def _interop(self) -> dict[str, Any]:
+        from cachekit.config import interop
+
+        def check(tenant: str | None) -> None:
+            interop.check_backend(self.used_backend, tenant)
+
+        return {
+            "namespace": self.config.namespace,
+            "operation": self.config.interop,
+            "parameters": interop.parameters(self.shape, self.name),
+            "check": check,
         }
 
     def _settings(self) -> dict[str, Any]:
@@ -381,7 +395,7 @@ class Handle:
             return None
         if self.shape.positional[:1] == ("cls",) and not (args and isinstance(args[0], type)):
             return None  # reached through a classmethod that does not tell its class
-        if self.config.normalize_calls:
+        if self.config.normalize_calls or self.config.interop is not None:
             return [self.shape.normalized(args, kwargs)]
         return self.shape.spellings(args, kwargs)
 

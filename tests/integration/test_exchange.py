@@ -5,6 +5,8 @@ the environment configures. That holds for functions that are keyed by their arg
 
 - entries of functions with ``key=``: the published package puts a prefix of its own before the key;
 - entries after a ``cache_clear()`` of ours, on the published side: it does not know that they are to be forgotten.
+
+Entries of interop mode are the same on both sides, byte for byte.
 """
 
 from __future__ import annotations
@@ -162,3 +164,67 @@ def test_entries_of_key_functions_are_not_exchanged(
     cached = ours.cached("value", explicit=True, options={"key": str})
     assert redis_server.keys("*int") not in ([], [cached.key_for("int")])
     assert ours.call("value", ["int"], explicit=True, options={"key": str})[0] == ["int"]
+
+
+# ---- interop mode: keys and values are the same to the byte
+
+INTEROP: dict[str, Any] = {"namespace": "shop", "interop": "value"}
+OUTSIDE = {"nan", "infinity", "minus-infinity", "bytes-keys"}
+
+
+def stored(server: RedisServer) -> dict[str, Any]:
+    with server.client() as client:
+        return {key: client.call("GET", key) for key in server.keys("shop:*") if not key.endswith(":lock")}
+
+
+def in_order(value: Any) -> Any:
+    """Maps are stored in the order of their keys."""
+    if isinstance(value, dict):
+        return {key: in_order(value[key]) for key in sorted(value)}
+    return [in_order(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("function", ["value", "avalue"])
+def test_interop_values(sides: tuple[Any, Any], exchanged: Any, redis_server: RedisServer, function: str) -> None:
+    writer, reader = sides
+    names = [name for name in exchanged.VALUES if name not in OUTSIDE]
+    wanted = [repr(in_order(exchanged.VALUES[name])) for name in names]
+    given = [repr(exchanged.VALUES[name]) for name in names]
+    assert writer.call(function, names, explicit=True, options=INTEROP) == (names, given)
+    entries = stored(redis_server)
+    assert len(entries) == len(names)
+    assert reader.call(function, names, explicit=True, options=INTEROP) == ([], wanted)
+    assert stored(redis_server) == entries
+
+
+def test_interop_entries_are_the_same_bytes(
+    ours: Ours, published: Published, exchanged: Any, redis_server: RedisServer
+) -> None:
+    names = [name for name in exchanged.VALUES if name not in OUTSIDE]
+    published.call("value", names, explicit=True, options=INTEROP)
+    theirs = stored(redis_server)
+    redis_server.flush()
+    ours.call("value", names, explicit=True, options=INTEROP)
+    assert len(theirs) == len(names)
+    assert stored(redis_server) == theirs
+
+
+def test_interop_arguments(sides: tuple[Any, Any], exchanged: Any, redis_server: RedisServer) -> None:
+    """Each call's entry is found by the other side; numbers that are equal are one call."""
+    writer, reader = sides
+    options = {**INTEROP, "interop": "echo"}
+    names = [name for name in exchanged.CALLS if name not in ("nan", "int-as-float")]
+    for name in names:
+        ran, (wanted,) = writer.call("echo", [name], explicit=True, options=options)
+        assert ran == ["echo"], name
+        assert reader.call("echo", [name], explicit=True, options=options) == ([], [wanted]), name
+    assert len(stored(redis_server)) == len(names)
+    assert reader.call("echo", ["int-as-float"], explicit=True, options=options)[0] == []
+
+
+def test_interop_entries_that_we_clear_are_gone_for_them(ours: Ours, published: Published) -> None:
+    published.call("value", ["int", "str"], explicit=True, options=INTEROP)
+    function = ours.cached("value", explicit=True, options=INTEROP)
+    function("int")
+    function.cache_clear()
+    assert published.call("value", ["int", "str"], explicit=True, options=INTEROP)[0] == ["int"]

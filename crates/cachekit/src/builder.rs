@@ -74,6 +74,7 @@ impl CacheBuilder {
                     serializer: Serializer::Default,
                     integrity: false,
                     compression: Compression::Fast,
+                    bare: false,
                 },
                 max_value_bytes: MAX_VALUE_BYTES,
                 lock: true,

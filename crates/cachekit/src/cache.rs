@@ -2,6 +2,8 @@
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
+use cachekit_wire::interop::Operation;
+
 use crate::{
     builder::CacheBuilder, call::Call, change, core::Core, error::Error, function::Function,
     stats::Stats, value::Value,
@@ -119,6 +121,64 @@ impl Cache {
     pub fn function(&self, module: &str, name: &str) -> Function {
         let scope = self.core.function(module, name);
         Function::new(Arc::clone(&self.core), scope, self.life)
+    }
+
+    /// The entries of an operation that programs in other languages share: interop mode.
+    ///
+    /// A Python function with `@cache(interop="get_user", namespace="users")` and any other CacheKit
+    /// SDK have the same keys and values, whatever the functions are called. All arguments go into a
+    /// tuple or struct, in the order of their declaration, defaults included. Values are one
+    /// MessagePack document; a struct is a map of its fields' names.
+    ///
+    /// ```no_run
+    /// use cachekit::prelude::*;
+    ///
+    /// # async fn run() -> Result<(), Error> {
+    /// let cache = Cache::builder().redis("redis://localhost:6379/0").namespace("users").build()?;
+    /// let get_user = cache.interop("get_user")?;
+    /// // In Python: @cache(interop="get_user", namespace="users")  def user(id: int, full: bool = False)
+    /// let name = get_user
+    ///     .call(&(42, false), || async { Ok::<_, std::convert::Infallible>("Ada".to_owned()) })
+    ///     .await;
+    /// assert_eq!(name, Ok("Ada".to_owned()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// An entry says nothing but its value. It is as fresh as the store's remaining life, and
+    /// [`Function::clear`] removes the entries that this process has written or found; those that only
+    /// others know live until their TTL.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) without a namespace, without a store, with a
+    /// tenant (whose prefix other programs do not know), and for names that are not
+    /// `[a-z0-9][a-z0-9._-]{0,63}`.
+    pub fn interop(&self, operation: &str) -> Result<Function, Error> {
+        let settings = &self.core.settings;
+        let refused = |what: &str, remedy| Err(Error::configuration(what, remedy));
+        let Some(namespace) = &settings.namespace else {
+            return refused(
+                "interop mode needs a namespace",
+                "name one with namespace()",
+            );
+        };
+        if settings.tenant.is_some() {
+            return refused(
+                "interop mode and a tenant: its prefix to keys is unknown to other programs",
+                "leave tenant() out, and name the store with redis() or backend() where the \
+                 environment would",
+            );
+        }
+        if self.core.store.is_none() && !settings.disabled {
+            return refused(
+                "interop mode needs a store that programs share",
+                "name one with redis() or backend()",
+            );
+        }
+        let operation = Operation::new(namespace, operation)
+            .map_err(|error| Error::configuration(error, "rename it"))?;
+        let scope = self.core.operation(operation);
+        Ok(Function::new(Arc::clone(&self.core), scope, self.life))
     }
 
     /// The value under `key`, computed by `compute` where nobody has it.

@@ -1,6 +1,6 @@
 //! Storing and forgetting what no function computes: set, invalidate, clear.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cachekit_engine::{
@@ -43,7 +43,7 @@ impl Call<'_> {
             self.kept(self.begin(held), None);
             return Ok(());
         };
-        let sealable = Sealable::new(&held, value::decode::<T>)?;
+        let sealable = Sealable::new(&held, value::decode::<T>, &self.scope.payload)?;
         let timeout = self.core.settings.timeout;
         let theirs = shared.clone();
         let generation = on_runtime(async move { theirs.generation_async(timeout).await }).await;
@@ -79,7 +79,7 @@ impl Call<'_> {
             self.kept(self.begin(held), None);
             return Ok(());
         };
-        let sealable = Sealable::new(&held, value::decode::<T>)?;
+        let sealable = Sealable::new(&held, value::decode::<T>, &self.scope.payload)?;
         let timeout = self.core.settings.timeout;
         let sealed = self.seal(&sealable, &shared, here(|| shared.generation(timeout)))?;
         let putting = self.begin(sealable.twin);
@@ -105,7 +105,12 @@ impl Call<'_> {
             Ok(generation) => {
                 let x = shared.extension(generation, self.life, SystemClock.wall());
                 sealable
-                    .seal(&self.core.settings, shared.protocol_key(), x)
+                    .seal(
+                        &self.core.settings,
+                        &self.scope.payload,
+                        shared.protocol_key(),
+                        x,
+                    )
                     .map(Ok)
             }
             Err(unavailable) => Ok(Err(unavailable)),
@@ -180,9 +185,9 @@ pub(crate) async fn clear(core: &Core, scopes: &[Arc<Scope>]) -> Result<(), Erro
     for scope in scopes {
         drop(scope.function.clear());
         if let Some(store) = core.store.clone() {
-            let (key, timeout) = generation_item(core, scope);
-            let cleared =
-                on_runtime(async move { shared::clear_async(&store, &key, timeout).await }).await;
+            let (clearing, timeout) = (scope.clearing.clone(), core.settings.timeout);
+            let clearing = async move { shared::clear_async(&store, &clearing, timeout).await };
+            let cleared = on_runtime(clearing).await;
             result = result.and(cleared.map_err(not_forgotten));
         }
         // A fill that began meanwhile may have read an entry before it was cleared.
@@ -198,18 +203,13 @@ pub(crate) fn clear_blocking(core: &Core, scopes: &[Arc<Scope>]) -> Result<(), E
     for scope in scopes {
         drop(scope.function.clear());
         if let Some(store) = &core.store {
-            let (key, timeout) = generation_item(core, scope);
-            let cleared = here(|| shared::clear(store, &key, timeout));
+            let cleared = here(|| shared::clear(store, &scope.clearing, core.settings.timeout));
             result = result.and(cleared.map_err(not_forgotten));
         }
         drop(scope.function.clear());
     }
     core.report();
     result
-}
-
-fn generation_item(core: &Core, scope: &Scope) -> (Arc<str>, Duration) {
-    (Arc::clone(&scope.generation_key), core.settings.timeout)
 }
 
 fn not_shared(cause: Unavailable) -> Error {

@@ -7,6 +7,7 @@ use cachekit_engine::{
     l1::{Entry, L1},
     time::{Clock, Tick},
 };
+use cachekit_wire::interop::Operation;
 use parking_lot::Mutex;
 
 use crate::{
@@ -49,8 +50,12 @@ pub(crate) struct Settings {
     pub(crate) disabled: bool,
 }
 
-/// A function's module and name.
-type Name = (Box<str>, Box<str>);
+/// What is cached: a function by module and name, or an interop operation.
+#[derive(PartialEq, Eq, Hash)]
+enum Name {
+    Function(Box<str>, Box<str>),
+    Operation(Operation),
+}
 
 /// The shared state of a cache.
 pub(crate) struct Core {
@@ -79,10 +84,22 @@ impl Core {
     pub(crate) fn function(&self, module: &str, name: &str) -> Arc<Scope> {
         let mut functions = self.functions.lock();
         let scope = functions
-            .entry((module.into(), name.into()))
+            .entry(Name::Function(module.into(), name.into()))
             .or_insert_with(|| {
                 let common = common(&self.settings, self.l1.as_ref());
                 Arc::new(Scope::of_function(&common, module, name))
+            });
+        Arc::clone(scope)
+    }
+
+    /// The entries of an interop operation; the same for every caller that names it.
+    pub(crate) fn operation(&self, operation: Operation) -> Arc<Scope> {
+        let mut functions = self.functions.lock();
+        let scope = functions
+            .entry(Name::Operation(operation.clone()))
+            .or_insert_with(|| {
+                let common = common(&self.settings, self.l1.as_ref());
+                Arc::new(Scope::of_operation(&common, operation))
             });
         Arc::clone(scope)
     }
@@ -99,10 +116,10 @@ impl Core {
     /// The entry of the shared layer for an L1 key, where there is a shared layer.
     pub(crate) fn shared(&self, scope: &Scope, l1_key: &[u8]) -> Option<Shared> {
         let store = self.store.as_ref()?;
-        let key = scope.protocol_key(l1_key, &self.settings.payload);
+        let key = scope.protocol_key(l1_key);
         let tenant = self.settings.tenant.as_deref();
-        let generation = Arc::clone(&scope.generation_key);
-        Some(Shared::new(store.clone(), tenant, key, generation))
+        let clearing = scope.clearing.clone();
+        Some(Shared::new(store.clone(), tenant, key, clearing))
     }
 
     pub(crate) fn fill_policy(&self) -> FillPolicy {
@@ -161,6 +178,7 @@ fn common<'a>(settings: &'a Settings, l1: Option<&'a Arc<L1<Held>>>) -> Common<'
         namespace: settings.namespace.as_deref(),
         tenant: settings.tenant.as_deref(),
         l1,
+        payload: &settings.payload,
     }
 }
 

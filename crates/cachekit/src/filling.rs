@@ -234,7 +234,7 @@ impl Filling {
             return false; // It may be what an invalidated flight is writing just now.
         }
         let (current, decode) = (self.generation, self.decode);
-        let (key, policy) = (self.shared().protocol_key(), &self.core.settings.payload);
+        let (key, policy) = (self.shared().protocol_key(), &self.scope.payload);
         let mut remaining = found.remaining;
         let opened = payload::open(
             &found.value,
@@ -333,8 +333,13 @@ impl Filling {
             return false;
         };
         let x = shared.extension(self.generation, life, SystemClock.wall());
-        let sealed = Sealable::new(&held, self.decode).and_then(|sealable| {
-            let bytes = sealable.seal(&self.core.settings, shared.protocol_key(), x)?;
+        let sealed = Sealable::new(&held, self.decode, &self.scope.payload).and_then(|sealable| {
+            let bytes = sealable.seal(
+                &self.core.settings,
+                &self.scope.payload,
+                shared.protocol_key(),
+                x,
+            )?;
             Ok((bytes, sealable.twin))
         });
         let (bytes, twin) = match sealed {

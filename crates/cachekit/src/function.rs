@@ -164,7 +164,7 @@ impl Function {
     /// [`Arguments`](ErrorKind::Arguments) when they have no key.
     pub fn key_for(&self, args: &(impl Args + ?Sized)) -> Result<String, Error> {
         let key = self.strict_key(args)?;
-        Ok(self.scope.stored_key(&key, &self.core.settings.payload))
+        Ok(self.scope.stored_key(&key))
     }
 
     /// Forgets a call in both layers; see [`Cache::invalidate`](crate::Cache::invalidate).

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use cachekit_wire::{
     envelope::{self, Compression, EnvelopeError},
     frame::{self, Extension, FrameError, Header, Serializer},
+    interop,
     keys::SerializerCode,
     payload::{CHECKSUM_BYTES, Wrap, checksum_bytes, open_checked},
 };
@@ -22,9 +23,19 @@ pub struct PayloadPolicy {
     pub integrity: bool,
     /// How the body is compressed in an envelope.
     pub compression: Compression,
+    /// Whether the entry is the body alone, as interop mode has it: no frame, envelope or checksum.
+    pub bare: bool,
 }
 
 impl PayloadPolicy {
+    /// That of interop mode.
+    pub const INTEROP: Self = Self {
+        serializer: Serializer::Default,
+        integrity: false,
+        compression: Compression::Off,
+        bare: true,
+    };
+
     /// The serializer's letter in keys.
     #[must_use]
     pub fn code(&self) -> SerializerCode {
@@ -116,6 +127,10 @@ pub fn seal(
     header.format = body.format;
     header.original_type = body.original_type;
     header.x = x;
+    if policy.bare {
+        let start = body.room;
+        return Ok(Bytes::from(body.bytes.into_owned()).slice(start..));
+    }
     let wrap = Wrap::of(&header, policy.integrity);
     header.compressed = body.compressed.unwrap_or(wrap == Wrap::Envelope);
     let mut entry = Entry {
@@ -179,6 +194,11 @@ pub fn open<R>(
     scratch: &mut Vec<u8>,
     read: impl FnOnce(&[u8], &Header) -> Result<R, String>,
 ) -> Result<R, Unusable> {
+    if policy.bare {
+        interop::document(bytes).map_err(|error| Unusable::Corrupt(error.to_string()))?;
+        let header = Header::msgpack(policy.serializer.clone(), false);
+        return read(bytes, &header).map_err(Unusable::Corrupt);
+    }
     let frame = frame::parse(bytes).map_err(|error| match error {
         FrameError::Newer { version } => Unusable::Newer { version },
         other => Unusable::Corrupt(other.to_string()),

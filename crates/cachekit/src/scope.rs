@@ -8,12 +8,14 @@ use std::sync::{
 use cachekit_engine::function::{Function, KEY_PREFIX};
 use cachekit_engine::l1::L1;
 use cachekit_wire::{
+    interop::Operation,
     keys::{self, KeyPrefix},
     msgpack::Sink,
 };
 
 use crate::{
     args::{Args, ArgsError, KeyBytes},
+    clearing::{Clearing, KnownKeys},
     payload::PayloadPolicy,
     value::{Delivered, Held},
 };
@@ -24,6 +26,8 @@ enum Naming {
     Text { namespace: Option<Box<str>> },
     /// By a function's name and its arguments.
     Function(KeyPrefix),
+    /// By the names of interop mode and all arguments in their order.
+    Interop(Operation),
 }
 
 /// What a scope warns about once.
@@ -41,8 +45,10 @@ pub(crate) struct Scope {
     pub(crate) function: Function<Held, Delivered>,
     naming: Naming,
     tenant: Option<Box<str>>,
-    /// The stored key of the item that says which entries count.
-    pub(crate) generation_key: Arc<str>,
+    /// How its entries are cleared in the shared layer.
+    pub(crate) clearing: Clearing,
+    /// How its values are wrapped.
+    pub(crate) payload: PayloadPolicy,
     /// For logs.
     name: String,
     warned: AtomicU32,
@@ -53,6 +59,7 @@ pub(crate) struct Common<'a> {
     pub(crate) namespace: Option<&'a str>,
     pub(crate) tenant: Option<&'a str>,
     pub(crate) l1: Option<&'a Arc<L1<Held>>>,
+    pub(crate) payload: &'a PayloadPolicy,
 }
 
 impl Scope {
@@ -63,7 +70,7 @@ impl Scope {
         };
         let generation = KeyPrefix::new(common.namespace, "", "").generation_key();
         let name = format!("cache {}", common.namespace.unwrap_or("default"));
-        Self::new(common, naming, generation, name)
+        Self::new(common, naming, item(common, generation), name)
     }
 
     /// The entries of the function `module`.`name`.
@@ -71,26 +78,29 @@ impl Scope {
         let prefix = KeyPrefix::new(common.namespace, module, name);
         let generation = prefix.generation_key();
         let name = format!("{module}.{name}");
-        Self::new(common, Naming::Function(prefix), generation, name)
+        let naming = Naming::Function(prefix);
+        Self::new(common, naming, item(common, generation), name)
     }
 
-    fn new(common: &Common<'_>, naming: Naming, generation: String, name: String) -> Self {
-        let mut scope = Self {
+    /// The entries of an operation that programs in other languages share.
+    pub(crate) fn of_operation(common: &Common<'_>, operation: Operation) -> Self {
+        let name = operation.prefix().trim_end_matches(':').to_owned();
+        let clearing = Clearing::Keys(Arc::new(KnownKeys::new(operation.clone())));
+        Self {
+            payload: PayloadPolicy::INTEROP,
+            ..Self::new(common, Naming::Interop(operation), clearing, name)
+        }
+    }
+
+    fn new(common: &Common<'_>, naming: Naming, clearing: Clearing, name: String) -> Self {
+        Self {
             function: Function::new(common.l1.map(Arc::clone)),
             naming,
             tenant: common.tenant.map(Box::from),
-            generation_key: "".into(),
+            clearing,
+            payload: common.payload.clone(),
             name,
             warned: AtomicU32::new(0),
-        };
-        scope.generation_key = scope.for_tenant(generation).into();
-        scope
-    }
-
-    fn for_tenant(&self, key: String) -> String {
-        match &self.tenant {
-            Some(tenant) => keys::tenant_key(tenant, &key),
-            None => key,
         }
     }
 
@@ -106,24 +116,30 @@ impl Scope {
     pub(crate) fn call_key(&self, args: &(impl Args + ?Sized)) -> Result<KeyBytes, ArgsError> {
         let mut key = KeyBytes::default();
         key.extend(&self.function.prefix());
-        args.encode_key(&mut key)?;
+        match self.naming {
+            Naming::Interop(_) => args.encode_flat(&mut key)?,
+            Naming::Text { .. } | Naming::Function(_) => args.encode_key(&mut key)?,
+        }
         Ok(key)
     }
 
     /// The key in the shared layer for an L1 key.
-    pub(crate) fn stored_key(&self, l1_key: &[u8], payload: &PayloadPolicy) -> String {
-        self.for_tenant(self.protocol_key(l1_key, payload))
+    pub(crate) fn stored_key(&self, l1_key: &[u8]) -> String {
+        for_tenant(self.tenant.as_deref(), self.protocol_key(l1_key))
     }
 
     /// The protocol's key for an L1 key: without a tenant.
-    pub(crate) fn protocol_key(&self, l1_key: &[u8], payload: &PayloadPolicy) -> String {
+    pub(crate) fn protocol_key(&self, l1_key: &[u8]) -> String {
         let own = &l1_key[KEY_PREFIX..];
         match &self.naming {
             Naming::Text { namespace } => {
                 let text = std::str::from_utf8(own).expect("it was made of a text");
                 keys::custom_key(namespace.as_deref(), text)
             }
-            Naming::Function(prefix) => prefix.key(own, payload.integrity, payload.code()),
+            Naming::Function(prefix) => {
+                prefix.key(own, self.payload.integrity, self.payload.code())
+            }
+            Naming::Interop(operation) => operation.key(own),
         }
     }
 
@@ -138,4 +154,15 @@ impl Scope {
             tracing::warn!(target: "cachekit", "{}: {}", self.name, message());
         }
     }
+}
+
+fn for_tenant(tenant: Option<&str>, key: String) -> String {
+    match tenant {
+        Some(tenant) => keys::tenant_key(tenant, &key),
+        None => key,
+    }
+}
+
+fn item(common: &Common<'_>, generation_key: String) -> Clearing {
+    Clearing::Item(for_tenant(common.tenant, generation_key).into())
 }

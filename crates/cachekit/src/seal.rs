@@ -1,12 +1,12 @@
 //! From a value to the bytes of its entry, with the value that those bytes are read as.
 
 use bytes::Bytes;
-use cachekit_wire::frame::Extension;
+use cachekit_wire::{frame::Extension, interop};
 
 use crate::{
     core::Settings,
     error::{Error, ErrorKind},
-    payload::{self, Body},
+    payload::{self, Body, PayloadPolicy},
     value::{Decode, Held},
 };
 
@@ -22,7 +22,7 @@ impl Sealable {
     ///
     /// # Errors
     /// When it does not serialize, or not to what its type can be read from.
-    pub(crate) fn new(held: &Held, decode: Decode) -> Result<Self, Error> {
+    pub(crate) fn new(held: &Held, decode: Decode, policy: &PayloadPolicy) -> Result<Self, Error> {
         let refused = |what: &str, error: String, remedy: &str| {
             Error::new(ErrorKind::Value, format!("{what}: {error}"), remedy)
         };
@@ -30,6 +30,15 @@ impl Sealable {
             let remedy = "correct its Serialize, or keep it in the process with no backend";
             refused("not cached, the value does not serialize", error, remedy)
         })?;
+        let body = match policy.bare {
+            false => body,
+            true => interop::normalized(&body).map_err(|error| {
+                let remedy =
+                    "store values of maps with text keys, lists, finite numbers, text and bytes";
+                let what = "not cached, the value is not in the interop data model";
+                refused(what, error.to_string(), remedy)
+            })?,
+        };
         let twin = decode(&body).map_err(|error| {
             let remedy = "make its Deserialize read what its Serialize writes \
                           (skipped fields need #[serde(default)])";
@@ -49,6 +58,7 @@ impl Sealable {
     pub(crate) fn seal(
         &self,
         settings: &Settings,
+        policy: &PayloadPolicy,
         key: &str,
         x: Extension,
     ) -> Result<Bytes, Error> {
@@ -56,7 +66,7 @@ impl Sealable {
             let remedy = "raise max_value_bytes, or cache less in one value";
             Error::new(ErrorKind::Value, message, remedy)
         };
-        let sealed = payload::seal(Body::msgpack(&self.body), &settings.payload, key, x)
+        let sealed = payload::seal(Body::msgpack(&self.body), policy, key, x)
             .map_err(|error| too_large(format!("not cached: {error}")))?;
         let limit = settings.max_value_bytes;
         if sealed.len() as u64 > limit {

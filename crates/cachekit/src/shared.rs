@@ -10,6 +10,7 @@ use cachekit_backends::{Found, LockReply, process::generation};
 use cachekit_wire::{frame::Extension, generation::Generation, keys::tenant_key};
 
 use crate::{
+    clearing::Clearing,
     freshness,
     lease::Lease,
     park::{Stopped, block_on},
@@ -26,8 +27,8 @@ struct Inner {
     key: String,
     /// Where in `key` the tenant's prefix ends.
     protocol_at: usize,
-    /// The key of the function's generation item.
-    generation_key: Arc<str>,
+    /// How the family of the entry is cleared.
+    clearing: Clearing,
     /// The lock holder's secret, made when a lock is first asked for.
     token: OnceLock<String>,
     /// The process that asks for the lock.
@@ -135,7 +136,7 @@ impl Shared {
         store: Store,
         tenant: Option<&str>,
         protocol_key: String,
-        generation_key: Arc<str>,
+        clearing: Clearing,
     ) -> Self {
         let len = protocol_key.len();
         let key = match tenant {
@@ -146,7 +147,7 @@ impl Shared {
             store,
             protocol_at: key.len() - len,
             key,
-            generation_key,
+            clearing,
             token: OnceLock::new(),
             process: generation(),
         }))
@@ -182,42 +183,44 @@ impl Shared {
     }
 
     fn get(&self, want_ttl: bool, timeout: Duration) -> Result<Got, Unavailable> {
-        let Inner {
-            store,
-            key,
-            generation_key,
-            ..
-        } = &*self.0;
+        let Inner { store, key, .. } = &*self.0;
+        let generation_key = match &self.0.clearing {
+            Clearing::Item(key) => key,
+            Clearing::Keys(_) => {
+                let found = store.get(key, want_ttl, timeout)?;
+                return Ok(self.without_generation(found));
+            }
+        };
         let started = Instant::now();
         let (found, item) = store.get_with(key, generation_key, want_ttl, timeout)?;
         let left = timeout.saturating_sub(started.elapsed());
-        let generation = self.settle(item.as_deref(), left);
+        let generation = self.settle(generation_key, item.as_deref(), left);
         Ok(Got { found, generation })
     }
 
     async fn get_async(&self, want_ttl: bool, timeout: Duration) -> Result<Got, Unavailable> {
-        let Inner {
-            store,
-            key,
-            generation_key,
-            ..
-        } = &*self.0;
+        let Inner { store, key, .. } = &*self.0;
+        let generation_key = match &self.0.clearing {
+            Clearing::Item(key) => key,
+            Clearing::Keys(_) => {
+                let found = store.get_async(key, want_ttl, timeout).await?;
+                return Ok(self.without_generation(found));
+            }
+        };
         let started = Instant::now();
         let (found, item) = store
             .get_with_async(key, generation_key, want_ttl, timeout)
             .await?;
         let left = timeout.saturating_sub(started.elapsed());
-        let generation = self.settle_async(item.as_deref(), left).await;
+        let generation = self
+            .settle_async(generation_key, item.as_deref(), left)
+            .await;
         Ok(Got { found, generation })
     }
 
     /// What is to be done about a generation item as it was read.
-    fn judge(&self, item: Option<&[u8]>) -> Item {
-        let Inner {
-            store,
-            generation_key,
-            ..
-        } = &*self.0;
+    fn judge(&self, generation_key: &str, item: Option<&[u8]>) -> Item {
+        let store = &self.0.store;
         match item.map(Generation::from_bytes) {
             Some(Some(item)) if item.cleared => {
                 store.note_cleared(generation_key);
@@ -237,9 +240,9 @@ impl Shared {
 
     /// Which of the function's entries count, after what is to be done about the item is done; `None`
     /// where the store would not take it.
-    fn settle(&self, item: Option<&[u8]>, timeout: Duration) -> Option<Generation> {
-        let (store, key) = (&self.0.store, &self.0.generation_key);
-        match self.judge(item) {
+    fn settle(&self, key: &str, item: Option<&[u8]>, timeout: Duration) -> Option<Generation> {
+        let store = &self.0.store;
+        match self.judge(key, item) {
             Item::Stands(item) => Some(item),
             Item::Replace(item) => {
                 let stored = store.set(key, &item.to_bytes(), None, None, timeout);
@@ -253,9 +256,14 @@ impl Shared {
     }
 
     /// [`settle`](Self::settle) as a future, to be polled inside the runtime.
-    async fn settle_async(&self, item: Option<&[u8]>, timeout: Duration) -> Option<Generation> {
-        let (store, key) = (&self.0.store, &self.0.generation_key);
-        match self.judge(item) {
+    async fn settle_async(
+        &self,
+        key: &str,
+        item: Option<&[u8]>,
+        timeout: Duration,
+    ) -> Option<Generation> {
+        let store = &self.0.store;
+        match self.judge(key, item) {
             Item::Stands(item) => Some(item),
             Item::Replace(item) => {
                 let bytes = item.to_bytes().into();
@@ -267,6 +275,21 @@ impl Shared {
                 let there = store.add_async(key, bytes, timeout).await.ok()?;
                 Generation::from_bytes(&there)
             }
+        }
+    }
+
+    fn without_generation(&self, found: Option<Found>) -> Got {
+        if found.is_some() {
+            self.note();
+        }
+        let generation = None;
+        Got { found, generation }
+    }
+
+    /// Remembers that there is an entry, where clearing its family takes that.
+    pub(crate) fn note(&self) {
+        if let Clearing::Keys(known) = &self.0.clearing {
+            known.note(self.protocol_key());
         }
     }
 
@@ -320,6 +343,7 @@ impl Shared {
                 unlock,
                 timeout,
             } => {
+                self.note();
                 let token = unlock.then(|| self.token());
                 Reply::Done(self.0.store.set(&self.0.key, &value, ttl, token, timeout))
             }
@@ -361,6 +385,7 @@ impl Shared {
                 unlock,
                 timeout,
             } => {
+                self.note();
                 let token = unlock.then(|| self.token());
                 Reply::Done(
                     self.0
@@ -385,10 +410,13 @@ impl Shared {
 
     /// Which of the function's entries count now; made up where the store has forgotten it.
     pub(crate) fn generation(&self, timeout: Duration) -> Result<Option<Generation>, Unavailable> {
-        let (store, key) = (&self.0.store, &self.0.generation_key);
+        let Clearing::Item(key) = &self.0.clearing else {
+            return Ok(None);
+        };
+        let store = &self.0.store;
         let item = fresh(store.was_cleared(key)).to_bytes();
         let item = store.add(key, &item, timeout)?;
-        Ok(self.settle(Some(&item), timeout))
+        Ok(self.settle(key, Some(&item), timeout))
     }
 
     /// [`generation`](Self::generation) as a future, to be polled inside the runtime.
@@ -396,10 +424,13 @@ impl Shared {
         &self,
         timeout: Duration,
     ) -> Result<Option<Generation>, Unavailable> {
-        let (store, key) = (&self.0.store, &self.0.generation_key);
+        let Clearing::Item(key) = &self.0.clearing else {
+            return Ok(None);
+        };
+        let store = &self.0.store;
         let item = fresh(store.was_cleared(key)).to_bytes().into();
         let item = store.add_async(key, item, timeout).await?;
-        Ok(self.settle_async(Some(&item), timeout).await)
+        Ok(self.settle_async(key, Some(&item), timeout).await)
     }
 
     /// Releases the lock without waiting for it: for callers that were cancelled. A forked child
@@ -440,13 +471,31 @@ enum Item {
     Add(Generation),
 }
 
-/// Makes every entry of a function a miss in every process that shares the store.
+/// Clears a family of entries: in every process that shares the store where entries name their
+/// generation, else those that this process has written or found.
 ///
 /// # Errors
 /// When the store did not confirm: the entries then live on.
-pub fn clear(store: &Store, generation_key: &str, timeout: Duration) -> Result<(), Unavailable> {
-    store.note_cleared(generation_key);
-    store.set(generation_key, &fresh(true).to_bytes(), None, None, timeout)
+pub fn clear(store: &Store, clearing: &Clearing, timeout: Duration) -> Result<(), Unavailable> {
+    match clearing {
+        Clearing::Item(key) => {
+            store.note_cleared(key);
+            store.set(key, &fresh(true).to_bytes(), None, None, timeout)
+        }
+        Clearing::Keys(known) => {
+            let mut told = Ok(());
+            for keys in known.take().chunks(AT_ONCE) {
+                if told.is_ok() {
+                    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+                    told = store.forget(&keys, timeout);
+                }
+                if told.is_err() {
+                    keys.iter().for_each(|key| known.note(key));
+                }
+            }
+            told
+        }
+    }
 }
 
 /// [`clear`] as a future, to be polled inside the runtime.
@@ -455,21 +504,32 @@ pub fn clear(store: &Store, generation_key: &str, timeout: Duration) -> Result<(
 /// As [`clear`].
 pub async fn clear_async(
     store: &Store,
-    generation_key: &str,
+    clearing: &Clearing,
     timeout: Duration,
 ) -> Result<(), Unavailable> {
-    store.note_cleared(generation_key);
-    store
-        .set_async(
-            generation_key,
-            fresh(true).to_bytes().into(),
-            None,
-            None,
-            timeout,
-        )
-        .await
+    match clearing {
+        Clearing::Item(key) => {
+            store.note_cleared(key);
+            let item = fresh(true).to_bytes().into();
+            store.set_async(key, item, None, None, timeout).await
+        }
+        Clearing::Keys(known) => {
+            let mut told = Ok(());
+            for keys in known.take().chunks(AT_ONCE) {
+                if told.is_ok() {
+                    told = store.forget_async(keys, timeout).await;
+                }
+                if told.is_err() {
+                    keys.iter().for_each(|key| known.note(key));
+                }
+            }
+            told
+        }
+    }
 }
 
+/// How many keys are removed in one request.
+const AT_ONCE: usize = 1000;
 const SLACK: Duration = Duration::from_secs(1);
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 

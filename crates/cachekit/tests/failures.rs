@@ -32,6 +32,7 @@ const WITH_CHECKSUM: PayloadPolicy = PayloadPolicy {
     serializer: Serializer::Default,
     integrity: true,
     compression: Compression::Fast,
+    bare: false,
 };
 
 fn ok(n: u32) -> Result<u32, Broken> {

@@ -48,6 +48,7 @@ fn body(entry: &[u8]) -> Vec<u8> {
         serializer: Serializer::Default,
         integrity: true,
         compression: Compression::Fast,
+        bare: false,
     };
     payload::open(entry, &policy, "", &mut Vec::new(), |body, _| {
         Ok(body.to_vec())

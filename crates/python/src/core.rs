@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use cachekit::{clock::COARSE_STEP, shared::Shared, store::Store};
+use cachekit::{clearing::Clearing, clock::COARSE_STEP, shared::Shared, store::Store};
 use cachekit_engine::{
     fill::{FillPolicy, LockPolicy},
     function::{Function, KEY_PREFIX},
@@ -50,7 +50,7 @@ pub(crate) struct Core {
     pub(crate) args: ArgPolicy,
     pub(crate) namespace: Arc<Namespace>,
     keys: KeyPrefix,
-    generation_key: Arc<str>,
+    clearing: Clearing,
     resolved: Mutex<Option<Resolved>>,
     warned: AtomicU32,
 }
@@ -90,7 +90,7 @@ impl Core {
                 options.method,
                 &options.ignore,
             ),
-            generation_key: scope(&options, &keys).generation_key().into(),
+            clearing: clearing(&options, &keys),
             keys,
             namespace,
             resolved: Mutex::new(None),
@@ -126,6 +126,15 @@ impl Core {
     /// # Errors
     /// What the Python face raises about a wrong configuration.
     pub(crate) fn resolve(&self, py: Python<'_>) -> PyResult<Resolved> {
+        let resolved = self.find_backend(py)?;
+        if let Some(interop) = &self.options.interop {
+            // A backend's prefix may have been set since the last call.
+            interop.check.call1(py, (resolved.tenant(),))?;
+        }
+        Ok(resolved)
+    }
+
+    fn find_backend(&self, py: Python<'_>) -> PyResult<Resolved> {
         if let Some(resolved) = &*self.resolved.lock() {
             return Ok(resolved.clone());
         }
@@ -216,6 +225,9 @@ impl Core {
             let text = String::from_utf8_lossy(args); // It was a str: valid UTF-8.
             return keys::custom_key(self.options.namespace.as_deref(), &text);
         }
+        if let Some(interop) = &self.options.interop {
+            return interop.known.operation().key(args);
+        }
         let payload = &self.options.payload;
         self.keys.key(args, payload.integrity, payload.code())
     }
@@ -223,15 +235,17 @@ impl Core {
     /// The entry of the shared layer for an L1 key.
     pub(crate) fn shared(&self, resolved: &Resolved, store: &Store, l1_key: &[u8]) -> Shared {
         let key = self.protocol_key(l1_key);
-        let generation = self.generation_key(resolved);
-        Shared::new(store.clone(), resolved.tenant(), key, generation)
+        let clearing = self.clearing(resolved);
+        Shared::new(store.clone(), resolved.tenant(), key, clearing)
     }
 
-    /// The stored key of this function's generation item.
-    pub(crate) fn generation_key(&self, resolved: &Resolved) -> Arc<str> {
-        match resolved.tenant().is_some() {
-            true => resolved.stored_key(&self.generation_key).into(),
-            false => Arc::clone(&self.generation_key),
+    /// How this function's entries are cleared in the shared layer.
+    pub(crate) fn clearing(&self, resolved: &Resolved) -> Clearing {
+        match &self.clearing {
+            Clearing::Item(key) if resolved.tenant().is_some() => {
+                Clearing::Item(resolved.stored_key(key).into())
+            }
+            clearing => clearing.clone(),
         }
     }
 
@@ -309,12 +323,16 @@ impl Core {
     }
 }
 
-/// What the function's generation item stands for. Entries of `key=` functions name no function, so
-/// those of a namespace share theirs.
-fn scope(options: &Options, keys: &KeyPrefix) -> KeyPrefix {
-    match options.key {
-        Some(_) => KeyPrefix::new(options.namespace.as_deref(), "", ""),
-        None => keys.clone(),
+/// How the function's entries are cleared. Those of `key=` functions name no function, so all of a
+/// namespace share their generation item.
+fn clearing(options: &Options, keys: &KeyPrefix) -> Clearing {
+    match (&options.interop, &options.key) {
+        (Some(interop), _) => Clearing::Keys(Arc::clone(&interop.known)),
+        (None, Some(_)) => {
+            let shared = KeyPrefix::new(options.namespace.as_deref(), "", "");
+            Clearing::Item(shared.generation_key().into())
+        }
+        (None, None) => Clearing::Item(keys.generation_key().into()),
     }
 }
 

@@ -360,7 +360,8 @@ impl Filling {
             (Remaining::For(left), None) => Some(left),
         };
         // The remaining life was true when the store looked, after the request was sent.
-        self.keep = held(object.py(), core, object, false).map(|(held, weight)| Keep {
+        let exact = core.options.codec.is_read_back();
+        self.keep = held(object.py(), core, object, exact).map(|(held, weight)| Keep {
             held,
             weight,
             from: self.asked,
@@ -473,6 +474,14 @@ impl Filling {
             return false; // Not encodable or too large: the caller's alone.
         }
         let sealed = sealed.flatten();
+        let read_back = sealed
+            .as_ref()
+            .filter(|_| core.options.codec.is_read_back());
+        let image = read_back.and_then(|bytes| self.read_back(py, core, bytes));
+        let (object, exact) = match &image {
+            Some(image) => (image, true),
+            None => (object, exact),
+        };
         if self.keeps() {
             self.keep = held(py, core, object, exact).map(|(held, weight)| Keep {
                 held,
@@ -499,6 +508,17 @@ impl Filling {
         };
         self.store = Some((bytes, life));
         true
+    }
+
+    /// What hits get of an entry that was just made.
+    fn read_back<'py>(
+        &self,
+        py: Python<'py>,
+        core: &Core,
+        sealed: &Bytes,
+    ) -> Option<Bound<'py, PyAny>> {
+        let key = self.shared.as_ref()?.protocol_key();
+        entry::open(py, core, sealed, key, |_| true).ok().flatten()
     }
 
     fn seal(

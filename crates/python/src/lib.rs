@@ -13,6 +13,7 @@ mod filling;
 mod fork;
 mod gil;
 mod health;
+mod interop;
 mod log;
 mod namespace;
 mod object;
@@ -59,6 +60,8 @@ mod _native {
     use super::core::Core;
     #[pymodule_export]
     use super::health::namespace_health;
+    #[pymodule_export]
+    use super::interop::{interop_args, interop_decode, interop_encode, interop_key};
     #[pymodule_export]
     use super::serializer::{deserialize_std, serialize_std};
     use super::{answer, fork, namespace, object, testing};

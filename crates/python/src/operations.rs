@@ -279,9 +279,9 @@ impl Core {
         let Some(store) = core.shared_store(&resolved, Scope::Shared) else {
             return Ok(());
         };
-        let key = core.generation_key(&resolved);
+        let clearing = core.clearing(&resolved);
         let told = py.detach(|| {
-            shared::clear(store, &key, resolved.budget)?;
+            shared::clear(store, &clearing, resolved.budget)?;
             let fills: Vec<&str> = fills.iter().map(String::as_str).collect();
             store.forget(&fills, resolved.budget)
         });
@@ -301,13 +301,13 @@ impl Core {
             core.function.stats.reset();
         }
         let resolved = core.resolve(py)?;
-        let key = core.generation_key(&resolved);
+        let clearing = core.clearing(&resolved);
         let fills = core.doom_fills(&resolved);
         let store = core.shared_store(&resolved, Scope::Shared).cloned();
         let telling = store.map(|store| {
             let theirs = store.clone();
             let telling = async move {
-                shared::clear_async(&theirs, &key, resolved.budget).await?;
+                shared::clear_async(&theirs, &clearing, resolved.budget).await?;
                 theirs.forget_async(&fills, resolved.budget).await
             };
             (store, telling)

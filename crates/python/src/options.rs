@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{codec::Parameters, serializer::Codec};
+use crate::{codec::Parameters, interop::Interop, serializer::Codec};
 use cachekit::{payload::PayloadPolicy, store::GuardConfig};
 use cachekit_backends::ErrorKind;
 use cachekit_engine::{
@@ -39,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) l1: bool,
     pub(crate) l1_max_bytes: u64,
     pub(crate) swr_ratio: Option<f64>,
+    /// Interop mode, where it is on.
+    pub(crate) interop: Option<Interop>,
     pub(crate) codec: Codec,
     /// How entries are wrapped, compression apart, which the settings say.
     pub(crate) payload: PayloadPolicy,
@@ -70,12 +72,12 @@ pub(crate) enum Copying {
     Never,
 }
 
-fn required<'py>(dict: &Bound<'py, PyDict>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn required<'py>(dict: &Bound<'py, PyDict>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     dict.get_item(name)?
         .ok_or_else(|| PyKeyError::new_err(format!("option {name:?} is missing")))
 }
 
-fn get<'py, T>(dict: &Bound<'py, PyDict>, name: &str) -> PyResult<T>
+pub(crate) fn get<'py, T>(dict: &Bound<'py, PyDict>, name: &str) -> PyResult<T>
 where
     T: for<'a> FromPyObject<'a, 'py, Error: Into<PyErr>>,
 {
@@ -108,7 +110,21 @@ impl Options {
             (None, Some(value)) => Ttl::For(seconds(value)?),
             (None, None) => Ttl::Forever,
         };
-        let codec = Codec::new(&required(dict, "serializer")?)?;
+        let interop = group(dict, "interop")?.as_ref().map(Interop::from_dict);
+        let interop = interop.transpose()?;
+        let codec = match &interop {
+            Some(_) => Codec::Interop,
+            None => Codec::new(&required(dict, "serializer")?)?,
+        };
+        let payload = match &interop {
+            Some(_) => PayloadPolicy::INTEROP,
+            None => PayloadPolicy {
+                serializer: codec.serializer(),
+                integrity: get(dict, "integrity")?,
+                compression: Compression::Fast,
+                bare: false,
+            },
+        };
         let copy = required(dict, "copy")?;
         let copy = match copy.extract::<bool>() {
             Ok(true) => Copying::Always,
@@ -128,12 +144,9 @@ impl Options {
             l1: get(dict, "l1")?,
             l1_max_bytes: get(dict, "l1_max_bytes")?,
             swr_ratio: get(dict, "swr_ratio")?,
-            payload: PayloadPolicy {
-                serializer: codec.serializer(),
-                integrity: get(dict, "integrity")?,
-                compression: Compression::Fast,
-            },
+            payload,
             codec,
+            interop,
             lock: get(dict, "lock")?,
             lock_wait: seconds(get(dict, "lock_wait")?)?,
             guards: guards(dict)?,
@@ -217,6 +230,9 @@ impl Options {
     pub(crate) fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
         if let Ttl::Computed(function) = &self.ttl {
             visit.call(function)?;
+        }
+        if let Some(interop) = &self.interop {
+            interop.traverse(visit)?;
         }
         for held in [&self.key, &self.normalize].into_iter().flatten() {
             visit.call(held)?;

@@ -42,6 +42,9 @@ pub(crate) fn plan(
         None => {}
     }
     key.extend(&this.function.prefix());
+    if let Some(interop) = &this.options.interop {
+        return interop.plan(py, args, key);
+    }
     if let Some(normalize) = &this.options.normalize {
         return normalized(py, this, normalize, args, key);
     }

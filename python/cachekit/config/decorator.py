@@ -69,6 +69,8 @@ class DecoratorConfig(Group):
     """Parameters left out of the key."""
     normalize_calls: bool = False
     """One entry for f(1), f(x=1) and f(1, <the default>)."""
+    interop: str | None = None
+    """The operation's name: interop mode, entries that programs in other languages share."""
     serializer: str = "default"
     integrity_checking: bool = True
     backend: BaseBackend | Unset | None = UNSET
@@ -113,6 +115,10 @@ class DecoratorConfig(Group):
             from cachekit.backends.base import require_backend
 
             require_backend(self.backend)
+        if self.interop is not None:
+            from cachekit.config import interop
+
+            interop.check(self)
         for name, kind in GROUPS.items():
             if not isinstance(getattr(self, name), kind):
                 raise ConfigurationError(f"{name}={getattr(self, name)!r}: a {kind.__name__} is expected")

@@ -18,7 +18,7 @@ from cachekit.config.nested import (
     MonitoringConfig,
     TimeoutConfig,
 )
-from cachekit.config.validation import absent
+from cachekit.config.validation import ConfigurationError, absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ _ABSENT: dict[str, tuple[tuple[Any, ...], str]] = {
     "cache_errors": ((None, {}, ()), "caching of exceptions"),
     "tags": ((None, (), []), "tags"),
     "write_behind": ((False,), "write-behind"),
-    "interop": ((None,), "interop mode"),
     "pipelined": ((True, None), "an unpipelined mode"),
     "master_key": ((None,), "encryption"),
     "tenant_extractor": ((None,), "tenants"),
@@ -93,6 +92,8 @@ def fold(preset: str | None, written: dict[str, Any]) -> dict[str, Any]:
     fast_mode = written.get("fast_mode", False)
     if fast_mode not in (True, False):
         raise TypeError(f"fast_mode={fast_mode!r}: True or False is expected")
+    if fast_mode and written.get("interop") is not None:
+        raise ConfigurationError("interop= and fast_mode=True exclude each other: drop fast_mode=")
     if fast_mode:
         values.update(PRESETS["minimal"])
     config = written.get("config")

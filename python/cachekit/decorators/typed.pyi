@@ -137,6 +137,7 @@ class Options(TypedDict, total=False):
     serializer: str | StandardSerializer
     integrity_checking: bool
     backend: BaseBackend | None
+    interop: str | None
     safe_mode: bool
     pipelined: bool
     fast_mode: bool

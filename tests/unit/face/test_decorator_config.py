@@ -192,7 +192,6 @@ ABSENT = {
     "cache_errors": {ValueError: 3},
     "tags": ("a",),
     "write_behind": True,
-    "interop": "op",
     "pipelined": False,
     "master_key": "ab" * 32,
     "tenant_extractor": bool,

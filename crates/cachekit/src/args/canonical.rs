@@ -1,37 +1,79 @@
 //! Any serializable value as the MessagePack that keys are made of.
 
-use cachekit_wire::msgpack::{self, MAX_DEPTH};
+use cachekit_wire::{
+    interop,
+    msgpack::{self, MAX_DEPTH},
+};
 use serde::{Serialize, Serializer};
 
 use super::{
     ArgsError, KeyBytes,
     containers::{Map, Sequence},
 };
+use crate::interop::SET;
 
 /// The extension type of an integer beyond 64 bits, as Python's arguments have it: signed, big-endian.
 const BIG_INT: i8 = 2;
+
+/// By which rules values are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rules {
+    /// Those of automatic keys.
+    Auto,
+    /// Those of interop mode.
+    Interop,
+    /// Those of interop mode, for the tuple or struct of all arguments: an array either way.
+    Flat,
+    /// Those of interop mode, for a sequence that is a set.
+    Set,
+}
+
+impl Rules {
+    pub(super) fn is_interop(self) -> bool {
+        self != Self::Auto
+    }
+
+    /// Those for the elements of a container.
+    pub(super) fn within(self) -> Self {
+        match self {
+            Self::Auto => Self::Auto,
+            Self::Interop | Self::Flat | Self::Set => Self::Interop,
+        }
+    }
+}
 
 /// Writes one value.
 pub(super) struct Encoder<'a> {
     out: &'a mut KeyBytes,
     /// How many containers may still be nested here.
     room: usize,
+    rules: Rules,
 }
 
 impl<'a> Encoder<'a> {
     /// For one argument.
     pub(super) fn one(out: &'a mut KeyBytes) -> Self {
-        Self::within(out, MAX_DEPTH)
+        Self::within(out, MAX_DEPTH, Rules::Auto)
+    }
+
+    /// For one argument in interop mode.
+    pub(super) fn interop(out: &'a mut KeyBytes) -> Self {
+        Self::within(out, MAX_DEPTH, Rules::Interop)
+    }
+
+    /// For the tuple or struct of all arguments in interop mode.
+    pub(super) fn flat(out: &'a mut KeyBytes) -> Self {
+        Self::within(out, MAX_DEPTH + 1, Rules::Flat)
     }
 
     /// For the tuple or struct of all arguments, which is no part of any of them.
     pub(super) fn all(out: &'a mut KeyBytes) -> Self {
-        Self::within(out, MAX_DEPTH + 1)
+        Self::within(out, MAX_DEPTH + 1, Rules::Auto)
     }
 
     /// For an element of a container in which `room` more may be nested.
-    pub(super) fn within(out: &'a mut KeyBytes, room: usize) -> Self {
-        Self { out, room }
+    pub(super) fn within(out: &'a mut KeyBytes, room: usize, rules: Rules) -> Self {
+        Self { out, room, rules }
     }
 
     /// Begins a container.
@@ -41,7 +83,7 @@ impl<'a> Encoder<'a> {
                 "nested more than {MAX_DEPTH} deep; pass flatter arguments"
             ))
         })?;
-        Ok(Self::within(self.out, room))
+        Ok(Self::within(self.out, room, self.rules))
     }
 
     /// Begins the map of one entry that an enum's variant with content is.
@@ -54,12 +96,12 @@ impl<'a> Encoder<'a> {
 
     fn sequence(self, declared: Option<usize>) -> Result<Sequence<'a>, ArgsError> {
         let inner = self.deeper()?;
-        Sequence::begin(inner.out, inner.room, declared)
+        Sequence::begin(inner.out, inner.room, inner.rules, declared)
     }
 
     fn map(self) -> Result<Map<'a>, ArgsError> {
         let inner = self.deeper()?;
-        Ok(Map::begin(inner.out, inner.room))
+        Ok(Map::begin(inner.out, inner.room, inner.rules))
     }
 }
 
@@ -69,6 +111,10 @@ pub(super) fn count(len: usize) -> Result<u32, ArgsError> {
             "{len} elements, more than MessagePack holds; pass fewer"
         ))
     })
+}
+
+fn beyond_64_bits() -> ArgsError {
+    ArgsError("an integer outside of -2^63 to 2^64 - 1; pass it as text".into())
 }
 
 /// An integer beyond 64 bits, with as many bytes as Python gives it: `bits // 8 + 1`.
@@ -116,6 +162,7 @@ impl<'a> Serializer for Encoder<'a> {
         match (i64::try_from(v), u64::try_from(v)) {
             (Ok(v), _) => msgpack::write_i64(self.out, v),
             (_, Ok(v)) => msgpack::write_u64(self.out, v),
+            _ if self.rules.is_interop() => return Err(beyond_64_bits()),
             _ => big_int(self.out, v < 0, v as u128, v.unsigned_abs()),
         }
         Ok(())
@@ -141,6 +188,7 @@ impl<'a> Serializer for Encoder<'a> {
     fn serialize_u128(self, v: u128) -> Result<(), ArgsError> {
         match u64::try_from(v) {
             Ok(v) => msgpack::write_u64(self.out, v),
+            Err(_) if self.rules.is_interop() => return Err(beyond_64_bits()),
             Err(_) => big_int(self.out, false, v, v),
         }
         Ok(())
@@ -151,6 +199,10 @@ impl<'a> Serializer for Encoder<'a> {
     }
 
     fn serialize_f64(self, v: f64) -> Result<(), ArgsError> {
+        if self.rules.is_interop() {
+            return interop::write_float(self.out, v)
+                .map_err(|error| ArgsError(format!("{error}; pass an Option or text")));
+        }
         // Zero has no sign: 0.0 and -0.0 are equal.
         msgpack::write_f64(self.out, if v == 0.0 { 0.0 } else { v });
         Ok(())
@@ -200,10 +252,15 @@ impl<'a> Serializer for Encoder<'a> {
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
-        _: &'static str,
+        name: &'static str,
         value: &T,
     ) -> Result<(), ArgsError> {
-        value.serialize(self)
+        match self.rules {
+            Rules::Interop if name == SET => {
+                value.serialize(Self::within(self.out, self.room, Rules::Set))
+            }
+            _ => value.serialize(self),
+        }
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(

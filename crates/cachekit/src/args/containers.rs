@@ -1,11 +1,11 @@
 //! Arrays and maps of [`canonical`](super::canonical) while their elements are written.
 
-use cachekit_wire::msgpack;
+use cachekit_wire::{interop, msgpack};
 use serde::{Serialize, ser};
 
 use super::{
     ArgsError, KeyBytes,
-    canonical::{Encoder, count},
+    canonical::{Encoder, Rules, count},
     entries::{self, Entry},
 };
 
@@ -13,37 +13,54 @@ use super::{
 pub(super) struct Sequence<'a> {
     out: &'a mut KeyBytes,
     room: usize,
+    rules: Rules,
     start: usize,
     declared: Option<u32>,
     written: usize,
+    /// Of a set, where each element ends, from `start`.
+    ends: Vec<usize>,
 }
 
 impl<'a> Sequence<'a> {
     pub(super) fn begin(
         out: &'a mut KeyBytes,
         room: usize,
+        rules: Rules,
         declared: Option<usize>,
     ) -> Result<Self, ArgsError> {
         let start = out.len();
         let declared = declared.map(count).transpose()?;
-        if let Some(len) = declared {
+        if let Some(len) = declared.filter(|_| rules != Rules::Set) {
             msgpack::write_array_header(out, len);
         }
         Ok(Self {
             out,
             room,
+            rules,
             start,
             declared,
             written: 0,
+            ends: Vec::new(),
         })
     }
 
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ArgsError> {
         self.written += 1;
-        value.serialize(Encoder::within(self.out, self.room))
+        value.serialize(Encoder::within(self.out, self.room, self.rules.within()))?;
+        if self.rules == Rules::Set {
+            self.ends.push(self.out.len() - self.start);
+        }
+        Ok(())
     }
 
     fn close(self) -> Result<(), ArgsError> {
+        if self.rules == Rules::Set {
+            let written = self.out.split_off(self.start);
+            let starts = std::iter::once(0).chain(self.ends.iter().copied());
+            let elements = starts.zip(&self.ends).map(|(from, &to)| &written[from..to]);
+            interop::write_set(self.out, elements.collect());
+            return Ok(());
+        }
         let written = count(self.written)?;
         match self.declared {
             Some(declared) if declared == written => {}
@@ -66,16 +83,18 @@ impl<'a> Sequence<'a> {
 pub(super) struct Map<'a> {
     out: &'a mut KeyBytes,
     room: usize,
+    rules: Rules,
     start: usize,
     entries: Vec<Entry>,
 }
 
 impl<'a> Map<'a> {
-    pub(super) fn begin(out: &'a mut KeyBytes, room: usize) -> Self {
+    pub(super) fn begin(out: &'a mut KeyBytes, room: usize, rules: Rules) -> Self {
         let start = out.len();
         Self {
             out,
             room,
+            rules,
             start,
             entries: Vec::new(),
         }
@@ -92,12 +111,18 @@ impl<'a> Map<'a> {
     }
 
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ArgsError> {
-        value.serialize(Encoder::within(self.out, self.room))
+        value.serialize(Encoder::within(self.out, self.room, self.rules.within()))
     }
 
     fn close(self) -> Result<(), ArgsError> {
         count(self.entries.len())?;
-        entries::finish(self.out, self.start, &self.entries)
+        match self.rules {
+            Rules::Auto => entries::finish(self.out, self.start, &self.entries),
+            Rules::Flat => entries::finish_flat(self.out, self.start, &self.entries),
+            Rules::Interop | Rules::Set => {
+                entries::finish_text(self.out, self.start, &self.entries)
+            }
+        }
     }
 }
 

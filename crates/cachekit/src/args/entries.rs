@@ -2,7 +2,10 @@
 
 use std::cmp::Ordering;
 
-use cachekit_wire::msgpack::{self, Reader, Sink, Token};
+use cachekit_wire::{
+    interop,
+    msgpack::{self, Reader, Sink, Token},
+};
 
 use super::{ArgsError, KeyBytes};
 
@@ -100,6 +103,42 @@ pub(super) fn finish(out: &mut KeyBytes, start: usize, entries: &[Entry]) -> Res
     for at in sorted {
         out.extend(&written[entries[at].key..end(at)]);
     }
+    Ok(())
+}
+
+/// Puts the values that were written from `start` on into an array, in their order.
+pub(super) fn finish_flat(
+    out: &mut KeyBytes,
+    start: usize,
+    entries: &[Entry],
+) -> Result<(), ArgsError> {
+    let written = out.split_off(start);
+    msgpack::write_array_header(out, super::canonical::count(entries.len())?);
+    for (at, entry) in entries.iter().enumerate() {
+        let end = entries.get(at + 1).map_or(written.len(), |next| next.key);
+        out.extend(&written[entry.value..end]);
+    }
+    Ok(())
+}
+
+/// Puts the entries that were written from `start` on into a map of interop mode.
+pub(super) fn finish_text(
+    out: &mut KeyBytes,
+    start: usize,
+    entries: &[Entry],
+) -> Result<(), ArgsError> {
+    let written = out.split_off(start);
+    let mut pairs = Vec::with_capacity(entries.len());
+    for (at, entry) in entries.iter().enumerate() {
+        let end = entries.get(at + 1).map_or(written.len(), |next| next.key);
+        let Ok(Token::Str(key)) = Reader::new(&written[entry.key..entry.value]).next() else {
+            return Err(ArgsError(
+                "the keys of a map are text in the interop data model".into(),
+            ));
+        };
+        pairs.push((key, &written[entry.value..end]));
+    }
+    interop::write_map(out, &mut pairs);
     Ok(())
 }
 

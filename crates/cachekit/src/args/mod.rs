@@ -57,6 +57,10 @@ pub trait Args {
 
     #[doc(hidden)]
     fn encode_key(&self, out: &mut KeyBytes) -> Result<(), ArgsError>;
+
+    /// The canonical array of interop mode: all arguments in the order of their declaration.
+    #[doc(hidden)]
+    fn encode_flat(&self, out: &mut KeyBytes) -> Result<(), ArgsError>;
 }
 
 const PAIR: u8 = 0x92;
@@ -80,6 +84,18 @@ impl<T: Serialize + ?Sized> Args for T {
                 msgpack::write_array_header(out, 1);
                 self.serialize(Encoder::one(out))?;
                 out.push(NO_KEYWORDS);
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_flat(&self, out: &mut KeyBytes) -> Result<(), ArgsError> {
+        match shape::of(self)? {
+            Shape::Nothing => out.push(NO_ARGUMENTS),
+            Shape::Tuple | Shape::Struct => self.serialize(Encoder::flat(out))?,
+            Shape::Sequence | Shape::Map | Shape::Scalar => {
+                msgpack::write_array_header(out, 1);
+                self.serialize(Encoder::interop(out))?;
             }
         }
         Ok(())
@@ -140,6 +156,14 @@ impl<P: Serialize, K: Serialize> Args for Arguments<P, K> {
             }
         }
         entries::check_names(&out[start..])
+    }
+
+    fn encode_flat(&self, _: &mut KeyBytes) -> Result<(), ArgsError> {
+        Err(ArgsError(
+            "interop arguments have no names: pass all of them in a tuple, or in a struct, in the \
+             order of their declaration"
+                .into(),
+        ))
     }
 }
 

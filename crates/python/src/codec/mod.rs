@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`args`], [`normal`] | the bytes of a call's arguments |
 //! | [`encode`], [`decode`] | values of the std serializer |
+//! | [`interop`] | arguments and values of interop mode |
 //! | [`clone`] | values that L1 hands out, isolated from each other |
 //! | [`weigh`] | how much memory a value holds |
 //!
@@ -20,6 +21,7 @@ mod frames;
 mod gil;
 mod identity;
 mod instances;
+mod interop;
 mod keybuf;
 mod keycache;
 mod layout;
@@ -35,6 +37,9 @@ pub(crate) use args::{ArgPolicy, Parameters, Scope, encode_args};
 pub(crate) use clone::{Held, hand_out, hold};
 pub(crate) use decode::{DecodeError, decode_value};
 pub(crate) use encode::encode_value;
+pub(crate) use interop::{
+    Binding, Bindings, Parameter, Place, decode_interop, encode_flat, encode_interop,
+};
 pub(crate) use keybuf::KeyBuf;
 pub(crate) use refusal::{Unencodable, Unkeyable};
 pub(crate) use weigh::weigh;

@@ -15,6 +15,8 @@ use crate::codec;
 pub(crate) enum Codec {
     /// MessagePack that every language reads.
     Standard,
+    /// One plain document, for programs in other languages.
+    Interop,
 }
 
 /// Why a serializer makes no body of a value.
@@ -23,6 +25,15 @@ pub(crate) enum Refused {
     Because(String),
     /// What asked this thread to stop meanwhile: KeyboardInterrupt and its like.
     Interrupted(PyErr),
+}
+
+impl From<(Python<'_>, codec::Unencodable)> for Refused {
+    fn from((py, error): (Python<'_>, codec::Unencodable)) -> Self {
+        match error.cause() {
+            Some(cause) if error.interrupts(py) => Self::Interrupted(cause.clone_ref(py)),
+            _ => Self::Because(error.to_string()),
+        }
+    }
 }
 
 impl Codec {
@@ -35,7 +46,14 @@ impl Codec {
     pub(crate) fn serializer(&self) -> Serializer {
         match self {
             Self::Standard => Serializer::Default,
+            Self::Interop => Serializer::Other("interop".to_owned()),
         }
+    }
+
+    /// Whether what hits get of a result has to be read from its body: it may differ from the result
+    /// in more than the std serializer's ways.
+    pub(crate) fn is_read_back(&self) -> bool {
+        matches!(self, Self::Interop)
     }
 
     /// The body of a value, in `buffer` or a buffer of its own.
@@ -49,15 +67,14 @@ impl Codec {
         match self {
             Self::Standard => {
                 buffer.reserve(256);
-                match codec::encode_value(py, object, buffer) {
-                    Ok(()) => Ok(Body::msgpack(buffer)),
-                    Err(error) => match error.cause() {
-                        Some(cause) if error.interrupts(py) => {
-                            Err(Refused::Interrupted(cause.clone_ref(py)))
-                        }
-                        _ => Err(Refused::Because(error.to_string())),
-                    },
-                }
+                let encoded = codec::encode_value(py, object, buffer);
+                encoded.map_err(|error| Refused::from((py, error)))?;
+                Ok(Body::msgpack(buffer))
+            }
+            Self::Interop => {
+                let encoded = codec::encode_interop(object, buffer);
+                encoded.map_err(|error| Refused::from((py, error)))?;
+                Ok(Body::msgpack(buffer))
             }
         }
     }
@@ -73,6 +90,7 @@ impl Codec {
     ) -> Result<Bound<'py, PyAny>, String> {
         match self {
             Self::Standard => codec::decode_value(py, body).map_err(|error| error.to_string()),
+            Self::Interop => codec::decode_interop(py, body).map_err(|error| error.to_string()),
         }
     }
 }

@@ -65,9 +65,15 @@ impl Operation {
     /// hexadecimal. At most 194 characters.
     #[must_use]
     pub fn key(&self, args: &[u8]) -> String {
+        self.key_of(&content_hash(args))
+    }
+
+    /// The key of a call whose canonical arguments have this hash.
+    #[must_use]
+    pub fn key_of(&self, hash: &[u8; 32]) -> String {
         let mut key = String::with_capacity(self.prefix.len() + 64);
         key.push_str(&self.prefix);
-        push_hex(&mut key, &content_hash(args));
+        push_hex(&mut key, hash);
         key
     }
 

@@ -1,9 +1,9 @@
 //! Stored values: one MessagePack document.
 
-use super::NotFinite;
+use super::{NotFinite, write_map};
 use crate::msgpack::{
     DecodeError, Reader, Token, skip, write_array_header, write_bin, write_bool, write_f64,
-    write_i64, write_map_header, write_nil, write_str, write_u64,
+    write_i64, write_nil, write_str, write_u64,
 };
 
 /// Why bytes are not an interop value.
@@ -66,55 +66,58 @@ pub enum Unwritable {
     },
 }
 
-/// The document as interop values are written: everything in its shortest form, floats as float64.
+/// The document as interop values are written: everything in its shortest form, floats as float64,
+/// maps in the order of their keys.
 ///
 /// # Errors
 /// [`Unwritable`] for what is not in the interop data model.
 pub fn normalized(bytes: &[u8]) -> Result<Vec<u8>, Unwritable> {
+    // From here on lengths are true and nesting is bounded.
     document(bytes)?;
     let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 8);
-    let mut reader = Reader::new(bytes);
-    // Of each open map, how many keys and values are to come; an even number means a key.
-    // Arrays count beside them, so that closing either is found.
-    let mut open: Vec<(bool, u64)> = Vec::new();
-    while !reader.is_empty() {
-        let at = reader.position();
-        let token = reader.next().map_err(ValueError::from)?;
-        let is_key = match open.last_mut() {
-            Some((is_map, left)) => {
-                *left -= 1;
-                *is_map && *left % 2 == 1
-            }
-            None => false,
-        };
-        if is_key && !matches!(token, Token::Str(_)) {
-            return Err(Unwritable::Key { at });
-        }
-        match token {
-            Token::Nil => write_nil(&mut out),
-            Token::Bool(v) => write_bool(&mut out, v),
-            Token::Int(v) => write_i64(&mut out, v),
-            Token::UInt(v) => write_u64(&mut out, v),
-            Token::F64(v) if v.is_finite() => write_f64(&mut out, v),
-            Token::F64(_) => {
-                let cause = NotFinite;
-                return Err(Unwritable::NotFinite { at, cause });
-            }
-            Token::Str(v) => write_str(&mut out, v),
-            Token::Bin(v) => write_bin(&mut out, v),
-            Token::Array(n) => {
-                write_array_header(&mut out, n);
-                open.push((false, u64::from(n)));
-            }
-            Token::Map(n) => {
-                write_map_header(&mut out, n);
-                open.push((true, 2 * u64::from(n)));
-            }
-            Token::Ext(..) => return Err(Unwritable::Extension { at }),
-        }
-        while open.last().is_some_and(|&(_, left)| left == 0) {
-            open.pop();
-        }
-    }
+    write(&mut Reader::new(bytes), &mut out)?;
     Ok(out)
+}
+
+fn write(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+    let at = reader.position();
+    match reader.next().map_err(ValueError::from)? {
+        Token::Nil => write_nil(out),
+        Token::Bool(v) => write_bool(out, v),
+        Token::Int(v) => write_i64(out, v),
+        Token::UInt(v) => write_u64(out, v),
+        Token::F64(v) if v.is_finite() => write_f64(out, v),
+        Token::F64(_) => {
+            let cause = NotFinite;
+            return Err(Unwritable::NotFinite { at, cause });
+        }
+        Token::Str(v) => write_str(out, v),
+        Token::Bin(v) => write_bin(out, v),
+        Token::Array(n) => {
+            write_array_header(out, n);
+            for _ in 0..n {
+                write(reader, out)?;
+            }
+        }
+        Token::Map(n) => {
+            let mut ends = Vec::with_capacity(n as usize);
+            let mut values = Vec::new();
+            for _ in 0..n {
+                let at = reader.position();
+                let Token::Str(key) = reader.next().map_err(ValueError::from)? else {
+                    return Err(Unwritable::Key { at });
+                };
+                let start = values.len();
+                write(reader, &mut values)?;
+                ends.push((key, start..values.len()));
+            }
+            let mut entries: Vec<_> = ends
+                .into_iter()
+                .map(|(key, value)| (key, &values[value]))
+                .collect();
+            write_map(out, &mut entries);
+        }
+        Token::Ext(..) => return Err(Unwritable::Extension { at }),
+    }
+    Ok(())
 }
