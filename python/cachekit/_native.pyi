@@ -66,6 +66,17 @@ class Backend:
     def redis(
         *, url: str, pool_size: int, socket_timeout: float, connect_timeout: float, tenant: str | None = None
     ) -> Backend: ...
+    @staticmethod
+    def file(
+        *,
+        cache_dir: str,
+        max_size_mb: int,
+        max_value_mb: int,
+        max_entry_count: int,
+        lock_timeout: float,
+        permissions: int,
+        dir_permissions: int,
+    ) -> Backend: ...
     def with_timeout(self, seconds: float) -> Backend: ...
     def get(self, key: str) -> bytes | None: ...
     def set(self, key: str, value: bytes, ttl: float | None = None) -> None: ...

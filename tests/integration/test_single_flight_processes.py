@@ -28,8 +28,8 @@ KINDS = pytest.mark.parametrize("kind", ["threads", "tasks"])
 class Fleet:
     """Processes whose callers all wait for a word."""
 
-    def __init__(self, url: str, namespace: str, runs: Path, kind: str, first: float, later: float) -> None:
-        arguments = (url, namespace, str(runs), kind, str(CALLERS), str(first), str(later))
+    def __init__(self, store: str, namespace: str, runs: Path, kind: str, first: float, later: float) -> None:
+        arguments = (store, namespace, str(runs), kind, str(CALLERS), str(first), str(later))
         self.runs = runs
         self.children = [program("callers", *arguments) for _ in range(PROCESSES)]
         for child in self.children:

@@ -1,5 +1,6 @@
 //! Backends as Python sees them: ours wrapped for Python, and Python's own adapted for the engine.
 
+mod file;
 mod native;
 mod python;
 

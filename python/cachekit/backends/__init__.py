@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         TTLInspectableBackend,
     )
     from cachekit.backends.errors import BackendError, BackendErrorType, CapabilityNotAvailableError
+    from cachekit.backends.file import FileBackend, FileBackendConfig
     from cachekit.backends.redis import RedisBackend, RedisBackendConfig
 
 _HOMES = {
@@ -20,6 +21,8 @@ _HOMES = {
     "BackendErrorType": "cachekit.backends.errors",
     "BaseBackend": "cachekit.backends.base",
     "CapabilityNotAvailableError": "cachekit.backends.errors",
+    "FileBackend": "cachekit.backends.file.backend",
+    "FileBackendConfig": "cachekit.backends.file.config",
     "LockableBackend": "cachekit.backends.base",
     "RedisBackend": "cachekit.backends.redis.backend",
     "RedisBackendConfig": "cachekit.backends.redis.config",
@@ -32,6 +35,8 @@ __all__ = [
     "BackendErrorType",
     "BaseBackend",
     "CapabilityNotAvailableError",
+    "FileBackend",
+    "FileBackendConfig",
     "LockableBackend",
     "RedisBackend",
     "RedisBackendConfig",

@@ -1,6 +1,6 @@
 """Many callers of one cold key in this process; every run leaves a line with its pid in a file.
 
-    callers.py URL NAMESPACE RUNS-FILE threads|tasks COUNT FIRST-RUN-SECONDS LATER-RUN-SECONDS
+    callers.py URL|DIRECTORY NAMESPACE RUNS-FILE threads|tasks COUNT FIRST-RUN-SECONDS LATER-RUN-SECONDS
 
 Says "ready", waits for a line on stdin, then prints the outcomes and the seconds that the slowest caller took.
 """
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from cachekit import cache
-from cachekit.backends import RedisBackend
+from cachekit.backends import FileBackend, FileBackendConfig, RedisBackend
 from tests.integration.support import together
 
 url, namespace, runs_file, kind, count, first, later = sys.argv[1:]
-backend = RedisBackend(url)
+backend = FileBackend(FileBackendConfig(cache_dir=url)) if url.startswith("/") else RedisBackend(url)
 
 
 def note_run() -> float:

@@ -76,7 +76,6 @@ def test_empty_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("CACHEKIT_API_KEY", "CachekitIO"),
         ("CACHEKIT_MEMCACHED_SERVERS", "Memcached"),
-        ("CACHEKIT_FILE_CACHE_DIR", "File"),
     ],
 )
 def test_backends_to_come_are_not_silently_replaced(variable: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:

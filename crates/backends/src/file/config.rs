@@ -52,7 +52,7 @@ impl FileConfig {
         self
     }
 
-    /// The longest value, in MiB; at most half of all the room.
+    /// The longest value, in MiB; at most half of all the room, if that is 1 MiB or more.
     #[must_use]
     pub fn max_value_mb(mut self, mebibytes: u64) -> Self {
         self.max_value = mebibytes.saturating_mul(MB);
@@ -114,7 +114,7 @@ impl FileConfig {
             let size = self.max_bytes / MB;
             return wrong(format!("max_size_mb must be 1 to 1000000, got {size}"));
         }
-        if self.max_value == 0 || self.max_value > self.max_bytes / 2 {
+        if self.max_value == 0 || self.max_value > (self.max_bytes / 2).max(MB) {
             return wrong(format!(
                 "max_value_mb must be at least 1 and at most half of max_size_mb ({}), got {}",
                 self.max_bytes / MB,

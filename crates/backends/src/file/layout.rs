@@ -34,6 +34,12 @@ pub(super) fn slot_at(index: u32) -> u64 {
     SLOTS_AT + u64::from(index) * SLOT_LEN as u64
 }
 
+/// The slot that holds this byte of the index file.
+#[cfg(target_os = "linux")]
+pub(super) fn slot_before(at: u64) -> u32 {
+    (at.saturating_sub(SLOTS_AT) / SLOT_LEN as u64) as u32
+}
+
 /// Where the mark of slot `index` is in the index file.
 pub(super) fn visited_at(index: u32) -> u64 {
     slot_at(index) + VISITED as u64

@@ -33,9 +33,11 @@ pub(super) fn recover(live: &Live, used: Option<u32>) -> io::Result<Header> {
     let mut seen = HashSet::new();
     let mut files = HashSet::new();
     let mut not_linked = Vec::new();
-    for start in (0..until).step_by(AT_ONCE as usize) {
-        let count = AT_ONCE.min(until - start);
-        for (index, slot) in (start..).zip(read(&live.index, start, count)?) {
+    let mut start = 0;
+    while let Some(from) = written_from(&live.index, start)?.filter(|from| *from < until) {
+        let count = AT_ONCE.min(until - from);
+        start = from + count;
+        for (index, slot) in (from..).zip(read(&live.index, from, count)?) {
             if slot == Some(Slot::default()) {
                 not_linked.push((index, 0));
                 continue;
@@ -110,6 +112,29 @@ pub(super) fn is_record(name: &str) -> bool {
     let hex = |part: &str, len| part.len() == len && part.bytes().all(|b| b.is_ascii_hexdigit());
     name.split_once('-')
         .is_some_and(|(index, id)| hex(index, 6) && hex(id, 16))
+}
+
+/// The first slot from this one on that may have been written: most of the index is a hole.
+#[cfg(target_os = "linux")]
+fn written_from(index: &File, start: u32) -> io::Result<Option<u32>> {
+    use rustix::fs::{SeekFrom, seek};
+    use rustix::io::Errno;
+
+    use super::layout::slot_before;
+
+    if start >= SLOTS {
+        return Ok(None);
+    }
+    match seek(index, SeekFrom::Data(slot_at(start))) {
+        Ok(at) => Ok(Some(start.max(slot_before(at)))),
+        Err(Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn written_from(_: &File, start: u32) -> io::Result<Option<u32>> {
+    Ok((start < SLOTS).then_some(start))
 }
 
 /// Reads slots; None for those that do not verify.

@@ -1,6 +1,6 @@
 //! One of the engine's backends as a Python class: every operation blocking and awaitable.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use cachekit_backends::{
     Backend, BackendError, Detail, ErrorKind, Found, Health, LockReply, Remaining,
@@ -14,6 +14,7 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 
+use super::file;
 use crate::{bridge::LoopBridge, sync_call};
 
 /// One of the engine's backends, for Python.
@@ -161,6 +162,39 @@ impl NativeBackend {
             backend: Arc::new(RedisBackend::new(config)),
             timeout: span(socket_timeout, "socket_timeout")?,
             tenant: tenant.map(Arc::from),
+        })
+    }
+
+    /// Entries in a directory, which is opened at once and made if it is missing.
+    #[staticmethod]
+    #[pyo3(signature = (
+        *, cache_dir, max_size_mb, max_value_mb, max_entry_count, lock_timeout, permissions, dir_permissions
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "named, and one for each setting")]
+    fn file(
+        py: Python<'_>,
+        cache_dir: PathBuf,
+        max_size_mb: u64,
+        max_value_mb: u64,
+        max_entry_count: u32,
+        lock_timeout: f64,
+        permissions: u32,
+        dir_permissions: u32,
+    ) -> PyResult<Self> {
+        let lock_timeout = span(lock_timeout, "lock_timeout_seconds")?;
+        let settings = file::Settings {
+            directory: cache_dir,
+            max_size_mb,
+            max_value_mb,
+            max_entry_count,
+            lock_timeout,
+            permissions,
+            dir_permissions,
+        };
+        Ok(Self {
+            backend: file::open(py, settings)?,
+            timeout: lock_timeout,
+            tenant: None,
         })
     }
 
@@ -369,7 +403,7 @@ fn lock_wait(reply: &LockReply) -> f64 {
 }
 
 /// The Python exception for a backend's error.
-fn raise(py: Python<'_>, error: &BackendError, key: Option<&str>) -> PyErr {
+pub(super) fn raise(py: Python<'_>, error: &BackendError, key: Option<&str>) -> PyErr {
     let made = (|| {
         let class = py
             .import(intern!(py, "cachekit.backends.errors"))?
