@@ -70,6 +70,7 @@ impl CacheBuilder {
                 tenant: None,
                 ttl: Some(TTL),
                 l1_bytes: Some(L1_BYTES),
+                l1_total_bytes: None,
                 payload: PayloadPolicy {
                     serializer: Serializer::Default,
                     integrity: false,
@@ -102,6 +103,7 @@ impl CacheBuilder {
     /// | `CACHEKIT_REDIS_URL`, else `REDIS_URL` | Redis is the shared layer; entries are kept apart from those of explicit backends, as tenant `default` (`t:default:…`) |
     /// | `CACHEKIT_DEFAULT_TTL` | [`ttl`](Self::ttl) in seconds |
     /// | `CACHEKIT_L1_ENABLED`, `CACHEKIT_L1_MAX_SIZE_MB` | [`no_l1`](Self::no_l1), [`l1_bytes`](Self::l1_bytes) in MiB |
+    /// | `CACHEKIT_L1_TOTAL_MB` | [`l1_total_bytes`](Self::l1_total_bytes) in MiB |
     /// | `CACHEKIT_SOCKET_TIMEOUT`, `CACHEKIT_SOCKET_CONNECT_TIMEOUT` | [`timeout`](Self::timeout) and the time to connect, in seconds |
     /// | `CACHEKIT_CONNECTION_POOL_SIZE` | connections for blocking calls |
     /// | `CACHEKIT_ENABLE_COMPRESSION` | [`compression`](Self::compression) |
@@ -160,6 +162,13 @@ impl CacheBuilder {
     /// as `serde_json::Value` take up to twice of what is counted.
     pub fn l1_bytes(mut self, bytes: u64) -> Self {
         self.settings.l1_bytes = Some(bytes);
+        self
+    }
+
+    /// The bytes that the entries of all caches in this process may hold together (no limit). It is
+    /// the process's: the cache that is built last decides, for all of them.
+    pub fn l1_total_bytes(mut self, bytes: u64) -> Self {
+        self.settings.l1_total_bytes = Some(bytes);
         self
     }
 

@@ -1,10 +1,14 @@
 //! What the clones of a cache share.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use cachekit_engine::{
     fill::{FillPolicy, LockPolicy},
-    l1::{Entry, L1},
+    l1::{Ceiling, Entry, L1},
     time::{Clock, Tick},
 };
 use cachekit_wire::interop::Operation;
@@ -26,6 +30,9 @@ const LEASE: Duration = Duration::from_secs(3);
 /// A shard of L1 holds at least this much, since no entry can be larger than its shard.
 const LEAST_SHARD: u64 = 16 << 20;
 
+/// What the L1s of all caches of this process may hold together.
+static CEILING: LazyLock<Arc<Ceiling>> = LazyLock::new(|| Arc::new(Ceiling::new(u64::MAX)));
+
 /// The precise time.
 pub(crate) fn now() -> Tick {
     SystemClock.now()
@@ -40,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) ttl: Option<Duration>,
     /// `None`: nothing is kept in the process.
     pub(crate) l1_bytes: Option<u64>,
+    /// The limit of all caches of the process together; `None` leaves it as it is.
+    pub(crate) l1_total_bytes: Option<u64>,
     pub(crate) payload: PayloadPolicy,
     pub(crate) max_value_bytes: u64,
     pub(crate) lock: bool,
@@ -69,6 +78,9 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(settings: Settings, store: Option<Store>) -> Self {
+        if let Some(limit) = settings.l1_total_bytes {
+            CEILING.set_limit(limit);
+        }
         let l1 = settings.l1_bytes.map(|bytes| Arc::new(sharded(bytes)));
         let texts = Arc::new(Scope::of_text(&common(&settings, l1.as_ref())));
         Self {
@@ -185,7 +197,7 @@ fn common<'a>(settings: &'a Settings, l1: Option<&'a Arc<L1<Held>>>) -> Common<'
 fn sharded(bytes: u64) -> L1<Held> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let most = usize::try_from(bytes / LEAST_SHARD).unwrap_or(usize::MAX);
-    L1::new(bytes, most.clamp(1, threads * 4))
+    L1::with_ceiling(bytes, most.clamp(1, threads * 4), Arc::clone(&CEILING))
 }
 
 /// An L1 entry that lives for `life` from `from` on.

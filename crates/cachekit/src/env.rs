@@ -37,6 +37,9 @@ pub(crate) fn read(
     if let Some(mib) = values.integer("l1_max_size_mb") {
         builder = builder.l1_bytes(mib.saturating_mul(MIB));
     }
+    if let Some(mib) = values.integer("l1_total_mb") {
+        builder = builder.l1_total_bytes(mib.saturating_mul(MIB));
+    }
     if values.boolean("l1_enabled") == Some(false) {
         builder = builder.no_l1();
     }

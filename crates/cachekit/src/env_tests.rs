@@ -99,6 +99,28 @@ fn disabled_caches_nothing() {
 }
 
 #[test]
+fn the_caches_of_a_process_have_a_limit_together() {
+    let one_mib = "x".repeat(1 << 20);
+    let kept = |variables: &[(&str, &str)]| {
+        let cache = || {
+            built(variables)
+                .and_then(CacheBuilder::build)
+                .expect("good")
+        };
+        let caches = [cache(), cache(), cache(), cache()];
+        for cache in &caches {
+            cache.set_blocking("k", one_mib.clone()).expect("no store");
+        }
+        let held = |cache: &&Cache| cache.get_blocking::<String>("k").is_some();
+        caches.iter().filter(held).count()
+    };
+    assert_eq!(kept(&[]), 4);
+    assert_eq!(kept(&[("CACHEKIT_L1_TOTAL_MB", "3")]), 2);
+    // The process's: not left behind for other tests.
+    assert_eq!(kept(&[("CACHEKIT_L1_TOTAL_MB", "1000000")]), 4);
+}
+
+#[test]
 fn l1_is_sized_and_switched_off() {
     let kept = |variables: &[(&str, &str)], bytes: usize| {
         let cache = built(variables)
