@@ -11,6 +11,7 @@ from typing import Any
 
 from benches.harness import Contender
 from benches.remote import Remote, Worker
+from tests.support.memcached_server import MemcachedServer
 from tests.support.redis_servers import RedisServer
 
 PUBLISHED = "cachekit 0.24"
@@ -36,6 +37,16 @@ class Context:
         home = Path(self._folder.name) / name
         home.mkdir()
         server = RedisServer(home)
+        server.start()
+        self._closers.append(server.stop)
+        return server
+
+    @cached_property
+    def memcached(self) -> MemcachedServer:
+        """The memcached that all measures share."""
+        home = Path(self._folder.name) / "memcached"
+        home.mkdir()
+        server = MemcachedServer(home)
         server.start()
         self._closers.append(server.stop)
         return server

@@ -11,7 +11,7 @@ if [[ "${1:-}" =~ ^[0-9]+$ ]]; then
 fi
 targets=("$@")
 if [[ ${#targets[@]} -eq 0 ]]; then
-    targets=(msgpack_reader envelope_open frame_parse key_build interop)
+    targets=(msgpack_reader envelope_open frame_parse key_build interop memcached_reply)
 fi
 
 # `-Zsanitizer` is the one flag that stable refuses without RUSTC_BOOTSTRAP; the coverage flags are the

@@ -30,6 +30,7 @@ MARK_OF_FIXTURE = {
     "redis_cluster": "cluster",
     "redis_sentinel": "sentinel",
     "memcached_server": "memcached",
+    "own_memcached": "memcached",
 }
 MARKS = {
     "redis": "asks for a redis-server",
@@ -105,6 +106,15 @@ def memcached_server(_session_memcached: MemcachedServer) -> MemcachedServer:
     """A running, empty memcached."""
     _session_memcached.flush()
     return _session_memcached
+
+
+@pytest.fixture
+def own_memcached(tmp_path: Path) -> Iterator[MemcachedServer]:
+    """A memcached of this test's own: to ``freeze``, ``thaw``, ``kill`` and ``start`` again."""
+    server = MemcachedServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,17 @@ class Backend:
         permissions: int,
         dir_permissions: int,
     ) -> Backend: ...
+    @staticmethod
+    def memcached(
+        *,
+        servers: list[str],
+        pool_size: int,
+        timeout: float,
+        connect_timeout: float,
+        retry_attempts: int,
+        key_prefix: str,
+        max_item_size: int,
+    ) -> Backend: ...
     def with_timeout(self, seconds: float) -> Backend: ...
     def get(self, key: str) -> bytes | None: ...
     def set(self, key: str, value: bytes, ttl: float | None = None) -> None: ...

@@ -1,6 +1,7 @@
 //! Backends as Python sees them: ours wrapped for Python, and Python's own adapted for the engine.
 
 mod file;
+mod memcached;
 mod native;
 mod python;
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     )
     from cachekit.backends.errors import BackendError, BackendErrorType, CapabilityNotAvailableError
     from cachekit.backends.file import FileBackend, FileBackendConfig
+    from cachekit.backends.memcached import MemcachedBackend
     from cachekit.backends.redis import RedisBackend, RedisBackendConfig
 
 _HOMES = {
@@ -24,6 +25,7 @@ _HOMES = {
     "FileBackend": "cachekit.backends.file.backend",
     "FileBackendConfig": "cachekit.backends.file.config",
     "LockableBackend": "cachekit.backends.base",
+    "MemcachedBackend": "cachekit.backends.memcached.backend",
     "RedisBackend": "cachekit.backends.redis.backend",
     "RedisBackendConfig": "cachekit.backends.redis.config",
     "TTLInspectableBackend": "cachekit.backends.base",
@@ -38,6 +40,7 @@ __all__ = [
     "FileBackend",
     "FileBackendConfig",
     "LockableBackend",
+    "MemcachedBackend",
     "RedisBackend",
     "RedisBackendConfig",
     "TTLInspectableBackend",

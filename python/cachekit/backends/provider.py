@@ -27,7 +27,7 @@ _KINDS = (
     ("File", "cachekit.backends.file.backend:FileBackend", fields.FILE, ("CACHEKIT_FILE_CACHE_DIR",)),
 )
 
-_TO_COME = ("CachekitIO", "Memcached")
+_TO_COME = ("CachekitIO",)
 
 _told_local = False
 _told_ambiguous = False

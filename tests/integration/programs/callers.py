@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from cachekit import cache
-from cachekit.backends import FileBackend, FileBackendConfig, RedisBackend
+from cachekit.backends import FileBackend, FileBackendConfig, MemcachedBackend, RedisBackend
 from tests.integration.support import together
 
 url, namespace, runs_file, kind, count, first, later = sys.argv[1:]
-backend = FileBackend(FileBackendConfig(cache_dir=url)) if url.startswith("/") else RedisBackend(url)
+backend: FileBackend | MemcachedBackend | RedisBackend
+if url.startswith("/"):
+    backend = FileBackend(FileBackendConfig(cache_dir=url))
+else:
+    backend = MemcachedBackend(url) if url.startswith("memcached:") else RedisBackend(url)
 
 
 def note_run() -> float:

@@ -75,7 +75,6 @@ def test_empty_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     ("variable", "kind"),
     [
         ("CACHEKIT_API_KEY", "CachekitIO"),
-        ("CACHEKIT_MEMCACHED_SERVERS", "Memcached"),
     ],
 )
 def test_backends_to_come_are_not_silently_replaced(variable: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,25 +1,22 @@
 //! Keys as memcached takes them.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::sync::Once;
 
-use blake2::digest::consts::U16;
-use blake2::{Blake2b, Digest};
+use cachekit_wire::keys::{fit_key, shorten_key};
 
 /// The longest key that memcached takes, in bytes.
-pub(super) const MAX_KEY: usize = 250;
-/// How much of a key that is mapped stays readable.
-const READABLE: usize = 50;
+const MAX_KEY: usize = 250;
 
-/// The key as it is stored: itself, or where it is too long or has characters that the protocol
-/// does not know, its first 50 safe characters, ':' and 32 hexadecimal digits of its Blake2b.
+/// The key as it is stored: itself, or the short form of one that is empty, too long or has
+/// characters that the protocol does not know.
 pub(super) fn fitted(key: Cow<'_, str>) -> Cow<'_, str> {
-    let fits = (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|b| (0x21..0x7f).contains(&b));
-    if fits { key } else { mapped(&key).into() }
-}
-
-fn mapped(key: &str) -> String {
+    let is_allowed = |byte: u8| byte.is_ascii_graphic();
+    let short = match fit_key(&key, MAX_KEY, is_allowed) {
+        Cow::Borrowed(_) if key.is_empty() => shorten_key(&key, MAX_KEY, is_allowed),
+        Cow::Borrowed(_) => return key,
+        Cow::Owned(short) => short,
+    };
     static WARN: Once = Once::new();
     WARN.call_once(|| {
         tracing::warn!(
@@ -29,13 +26,7 @@ fn mapped(key: &str) -> String {
             key.len()
         );
     });
-    let safe = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
-    let mut out: String = key.chars().filter(safe).take(READABLE).collect();
-    out.push(':');
-    for byte in Blake2b::<U16>::digest(key) {
-        write!(out, "{byte:02x}").expect("a string takes every text");
-    }
-    out
+    short.into()
 }
 
 #[cfg(test)]
@@ -52,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_mapped_and_stay_apart() {
+    fn others_are_short_and_stay_apart() {
         let long = "k".repeat(MAX_KEY + 1);
         let mut seen = HashSet::new();
         for key in [
@@ -63,14 +54,5 @@ mod tests {
             assert!(stored.bytes().all(|b| b.is_ascii_graphic()), "{stored}");
             assert!(seen.insert(stored.into_owned()), "{key:?}");
         }
-    }
-
-    #[test]
-    fn the_form_of_a_mapped_key() {
-        // Python: hashlib.blake2b("grüße an alle".encode(), digest_size=16).hexdigest()
-        assert_eq!(
-            fitted("grüße an alle".into()),
-            "greanalle:115520f6e94f9c70f5420849a625495b"
-        );
     }
 }

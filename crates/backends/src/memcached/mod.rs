@@ -8,6 +8,8 @@ mod aio;
 mod command;
 mod config;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod health;
 mod key;
 mod life;

@@ -14,7 +14,7 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 
-use super::file;
+use super::{file, memcached};
 use crate::{bridge::LoopBridge, sync_call};
 
 /// One of the engine's backends, for Python.
@@ -194,6 +194,37 @@ impl NativeBackend {
         Ok(Self {
             backend: file::open(py, settings)?,
             timeout: lock_timeout,
+            tenant: None,
+        })
+    }
+
+    /// A Memcached backend; nothing is connected before the first use.
+    #[staticmethod]
+    #[pyo3(signature = (
+        *, servers, pool_size, timeout, connect_timeout, retry_attempts, key_prefix, max_item_size
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "named, and one for each setting")]
+    fn memcached(
+        py: Python<'_>,
+        servers: Vec<String>,
+        pool_size: usize,
+        timeout: f64,
+        connect_timeout: f64,
+        retry_attempts: u32,
+        key_prefix: String,
+        max_item_size: usize,
+    ) -> PyResult<Self> {
+        let settings = memcached::Settings {
+            servers,
+            pool_size,
+            connect_timeout: span(connect_timeout, "connect_timeout")?,
+            retry_attempts,
+            key_prefix,
+            max_item_size,
+        };
+        Ok(Self {
+            backend: memcached::open(py, settings)?,
+            timeout: span(timeout, "timeout")?,
             tenant: None,
         })
     }

@@ -1,0 +1,56 @@
+"""P10: what a hit in memcached costs, with L1 off, over loopback TCP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymemcache.client.base import Client
+from pymemcache.client.hash import HashClient
+
+from benches.context import TTL, Context, ours
+from benches.harness import Contender, Statement, interleave, medians
+from benches.table import OURS, Budget, Line
+
+KEY = "bench:memcached"
+VALUE = bytes(range(256)) * 4
+
+
+def _value(x: int) -> bytes:
+    return VALUE
+
+
+def p10(context: Context) -> list[Line]:
+    server = context.memcached
+    host, port = server.address
+    plain, hashed = Client((host, port), no_delay=True), HashClient([(host, port)], no_delay=True)
+    plain.set(KEY, VALUE, noreply=False)
+
+    def backend() -> Any:
+        from cachekit.backends.memcached import MemcachedBackend
+
+        return MemcachedBackend(f"memcached://{server.server}")
+
+    def cached() -> list[Contender]:
+        from cachekit import cache
+
+        function = cache(ttl=TTL, namespace="p10", backend=backend(), l1_enabled=False)(_value)
+        return [Statement(OURS, "f(42)", {"f": function})]
+
+    def bare() -> list[Contender]:
+        return [Statement(OURS, "get(key)", {"get": backend().get, "key": KEY})]
+
+    rivals = [
+        Statement("pymemcache", "get(key)", {"get": plain.get, "key": KEY}),
+        Statement("pymemcache HashClient", "get(key)", {"get": hashed.get, "key": KEY}),
+    ]
+    lines = []
+    for work, make in (("memcached hit, 1 KB, L1 off, sync", cached), ("memcached backend's get, 1 KB, sync", bare)):
+        mine, missing = ours(make)
+        samples = interleave([*mine, *rivals], context.rounds)
+        lines.append(
+            Line("P10", work, "s", medians(samples), Budget(0.6, "pymemcache"), missing=missing, samples=samples)
+        )
+    return lines
+
+
+MEASURES = {"P10": p10}
