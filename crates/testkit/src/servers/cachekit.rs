@@ -81,6 +81,12 @@ impl CachekitServer {
         self.certificates.ca()
     }
 
+    /// The files of its certificate and key.
+    #[must_use]
+    pub fn certificate(&self) -> (PathBuf, PathBuf) {
+        self.certificates.server()
+    }
+
     /// The data directory.
     #[must_use]
     pub fn directory(&self) -> &Path {
