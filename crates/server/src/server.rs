@@ -1,10 +1,11 @@
 //! A running server: what it consists of, and how it ends.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::api::{self, App};
@@ -12,7 +13,7 @@ use crate::config::{Config, StoreKind};
 use crate::http::{Certificate, Listener, Transport};
 use crate::keys::{KeyError, Keys};
 use crate::store::{EmbeddedOptions, EmbeddedStore, RedisStore, Store, StoreError};
-use crate::watch::watch as watch_files;
+use crate::watch::{Stamp, watch as watch_files};
 
 /// Why a server could not start or end well.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +43,7 @@ pub struct Server {
     watchers: JoinSet<()>,
     drain: watch::Sender<bool>,
     admin_end: watch::Sender<bool>,
-    reload: Arc<Notify>,
+    reload: watch::Sender<()>,
 }
 
 impl Server {
@@ -54,6 +55,8 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let config = Arc::new(config);
         let path = config.key_path();
+        let key_files = vec![path.clone()];
+        let keys_seen = Stamp::of(&key_files);
         let keys = Keys::read(&path)?;
         if keys.usable() == 0 {
             tracing::warn!(
@@ -92,8 +95,29 @@ impl Server {
         let router = api::router(app.clone());
         let (listener, address) = bind(config.listen, transport.clone(), router).await?;
         listeners.spawn(listener.run(draining));
-        let reload = Arc::new(Notify::new());
-        let watchers = watch_all(&app, transport, &reload);
+        let (reload, reloads) = watch::channel(());
+        let mut watchers = JoinSet::new();
+        let keyed = app.clone();
+        watchers.spawn(watch_files(
+            key_files,
+            keys_seen,
+            reloads.clone(),
+            move || {
+                read_keys(&keyed, &path);
+            },
+        ));
+        if let Transport::Tls(certificate) = transport {
+            let (files, seen) = (certificate.files(), certificate.seen());
+            watchers.spawn(watch_files(
+                files,
+                seen,
+                reloads,
+                move || match certificate.reload() {
+                    Ok(()) => tracing::info!("the certificate was read again"),
+                    Err(error) => tracing::error!(error, "the certificate in use stays"),
+                },
+            ));
+        }
         tracing::info!(
             %address,
             admin = admin_address.map(|address| address.to_string()),
@@ -128,7 +152,7 @@ impl Server {
 
     /// Reads the keys and the certificate again now.
     pub fn reload(&self) {
-        self.reload.notify_one();
+        self.reload.send_replace(());
     }
 
     /// Turns unready, lets running requests end for at most `drain_timeout`, and closes the store.
@@ -157,6 +181,7 @@ impl Server {
     }
 }
 
+/// What lies between TCP and HTTP.
 fn transport(config: &Config) -> Result<Transport, ServerError> {
     match (&config.tls_cert, &config.tls_key) {
         (Some(certificate), Some(key)) if !config.plain => Certificate::read(certificate, key)
@@ -188,34 +213,13 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServerError> {
     Ok(Arc::new(store))
 }
 
-/// Follows the key file and the certificate.
-fn watch_all(app: &Arc<App>, transport: Transport, reload: &Arc<Notify>) -> JoinSet<()> {
-    let mut watchers = JoinSet::new();
-    let (path, keyed) = (app.config.key_path(), app.clone());
-    let mut files = vec![path.clone()];
-    let certificate = match transport {
-        Transport::Tls(certificate) => Some(certificate),
-        Transport::Plain => None,
-    };
-    files.extend(
-        certificate
-            .iter()
-            .flat_map(|certificate| certificate.files()),
-    );
-    watchers.spawn(watch_files(files, reload.clone(), move || {
-        match Keys::read(&path) {
-            Ok(keys) => {
-                tracing::info!(usable = keys.usable(), "the keys were read again");
-                keyed.keys.store(Arc::new(keys));
-            }
-            Err(error) => tracing::error!(%error, "the keys in use stay"),
+/// Reads the key file again.
+fn read_keys(app: &App, path: &Path) {
+    match Keys::read(path) {
+        Ok(keys) => {
+            tracing::info!(usable = keys.usable(), "the keys were read again");
+            app.keys.store(Arc::new(keys));
         }
-        if let Some(certificate) = &certificate {
-            match certificate.reload() {
-                Ok(()) => tracing::info!("the certificate was read again"),
-                Err(error) => tracing::error!(error, "the certificate in use stays"),
-            }
-        }
-    }));
-    watchers
+        Err(error) => tracing::error!(%error, "the keys in use stay"),
+    }
 }

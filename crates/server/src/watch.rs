@@ -4,17 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// How often files are looked at. Changes so take effect within a second.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// What changes when a file is replaced or written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp(Vec<Option<(SystemTime, u64, u64)>>);
+pub(crate) struct Stamp(Vec<Option<(SystemTime, u64, u64)>>);
 
 impl Stamp {
-    fn of(files: &[PathBuf]) -> Self {
+    pub(crate) fn of(files: &[PathBuf]) -> Self {
         use std::os::unix::fs::MetadataExt;
         let one = |path: &PathBuf| {
             let found = std::fs::metadata(path).ok()?;
@@ -24,16 +24,15 @@ impl Stamp {
     }
 }
 
-/// Calls `read` whenever one of the files has changed or `now` is notified, for ever.
-///
-/// `seen` is what the files looked like before they were first read.
+/// Calls `read` whenever one of the files has changed and whenever `now` does, until that is
+/// dropped. What the files were before they were first read is `seen`.
 pub(crate) async fn watch(
     files: Vec<PathBuf>,
-    now: Arc<Notify>,
+    mut seen: Stamp,
+    mut now: watch::Receiver<()>,
     read: impl Fn() + Send + Sync + 'static,
 ) {
     let read = Arc::new(read);
-    let mut seen = Stamp(Vec::new());
     loop {
         let (files, again) = (files.clone(), read.clone());
         // Looking and reading may block.
@@ -51,8 +50,10 @@ pub(crate) async fn watch(
                 Stamp(Vec::new())
             }
         };
-        if tokio::time::timeout(LOOK, now.notified()).await.is_ok() {
-            seen = Stamp(Vec::new());
+        match tokio::time::timeout(LOOK, now.changed()).await {
+            Ok(Ok(())) => seen = Stamp(Vec::new()),
+            Ok(Err(_)) => return,
+            Err(_) => {}
         }
     }
 }

@@ -114,3 +114,29 @@ fn tenants_have_sections() {
     let error = load("plain = true\n[tenants.a]\ndefault_ttl = \"31d\"", &[], &[]).unwrap_err();
     assert!(error.contains("1s to 30d"), "{error}");
 }
+
+#[test]
+fn the_manual_has_the_table() {
+    let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/server.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    let rows = SETTINGS.iter().map(|setting| {
+        let range = match setting.range {
+            Some((least, greatest)) => format!(" {least} to {greatest} "),
+            None => "  ".to_owned(),
+        };
+        let default = if setting.default.is_empty() {
+            "none"
+        } else {
+            setting.default
+        };
+        format!(
+            "| `{}` | {default} |{range}| {} |\n",
+            setting.name, setting.about
+        )
+    });
+    let table: String = rows.collect();
+    assert!(
+        manual.contains(&table),
+        "docs/server.md should have:\n{table}"
+    );
+}

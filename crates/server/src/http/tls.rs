@@ -9,10 +9,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
+use crate::watch::Stamp;
+
 /// The certificate in use.
 pub(crate) struct Certificate {
     certificate: PathBuf,
     key: PathBuf,
+    /// The files before they were first read.
+    seen: Stamp,
     current: ArcSwap<ServerConfig>,
 }
 
@@ -22,13 +26,19 @@ impl Certificate {
         Ok(Self {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
+            seen: Stamp::of(&[certificate.to_owned(), key.to_owned()]),
             current: ArcSwap::from_pointee(config(certificate, key)?),
         })
     }
 
     /// The files it was read from.
-    pub(crate) fn files(&self) -> [PathBuf; 2] {
-        [self.certificate.clone(), self.key.clone()]
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        vec![self.certificate.clone(), self.key.clone()]
+    }
+
+    /// What the files were before they were first read.
+    pub(crate) fn seen(&self) -> Stamp {
+        self.seen.clone()
     }
 
     /// Reads the files again. New connections get what was read; if it cannot be read, the

@@ -295,7 +295,7 @@ impl Writer {
         }
         if quota.reject {
             // What has ended makes room first; it leaves the disk with the next tick.
-            let gone = self.shared.index.write().expire(now, usize::MAX);
+            let gone = self.shared.index.write().expire(now, EXPIRE_AT_ONCE);
             self.ended.extend(gone);
             let mut share = self.shared.index.read().share(place.scope());
             let weigh = |full: &str, slot: Slot| (index::weight(full, slot.size), 1);
