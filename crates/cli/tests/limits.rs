@@ -39,7 +39,7 @@ async fn slow_peers_are_dropped() {
     ]);
     let ca = server.ca();
     let port = server.port();
-    let (most, least) = (Duration::from_secs(5), Duration::from_millis(200));
+    let (most, least) = (Duration::from_secs(12), Duration::from_millis(200));
 
     // No handshake.
     let silent = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -99,7 +99,7 @@ async fn slow_peers_are_dropped() {
     // A connection that rests.
     let resting = Client::of(&server, Version::Http2).await;
     assert_eq!(resting.get("health").await.status, 200);
-    eventually("the resting connection is closed", 6, async || {
+    eventually("the resting connection is closed", 12, async || {
         tokio::time::sleep(Duration::from_millis(1500)).await;
         resting.try_send("GET", "health", &[], "").await.is_err()
     })
@@ -201,7 +201,11 @@ async fn values_on_their_way_never_take_more_than_the_budget() {
     }
     let mut most = 0;
     let started = Instant::now();
-    while started.elapsed() < Duration::from_millis(1500) {
+    while !held.iter().any(|upload| upload.is_finished()) {
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "nobody was refused"
+        );
         most = most.max(client.metric("cachekit_server_in_flight_bytes").await);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -251,28 +255,30 @@ async fn streams_beyond_the_limit_wait() {
 async fn who_asks_too_often_is_told_when_to_come_back() {
     let server = CachekitServer::with(&["--requests-per-second", "2", "--burst", "3"]);
     let client = Client::of(&server, Version::Http2).await;
-    let mut statuses = Vec::new();
-    let mut limited = None;
-    for _ in 0..6 {
-        let answer = client.get("a").await;
-        statuses.push(answer.status);
-        if answer.status == 429 {
-            limited = Some(answer);
-        }
+    for _ in 0..3 {
+        assert_eq!(client.get("a").await.status, 404);
     }
-    assert_eq!(statuses[..3], [404, 404, 404]);
-    let limited = limited.expect("six at once are too many");
+    let mut limited = client.get("a").await;
+    for _ in 0..100 {
+        if limited.status == 429 {
+            break;
+        }
+        limited = client.get("a").await;
+    }
     assert_eq!(limited.member("error"), "rate_limited");
     assert_eq!(limited.header("retry-after"), Some("1"));
     // Another tenant has a rate of its own.
     let other = server.create_key(&["--tenant", "other"]);
     let other = Client::with_key(&server, &other, Version::Http2).await;
-    eventually("the key is known", 2, async || {
+    eventually("the key is known", 10, async || {
         other.get("a").await.status == 404
     })
     .await;
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert_eq!(client.get("a").await.status, 404);
+    eventually("it may ask again", 10, async || {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        client.get("a").await.status == 404
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -305,7 +311,7 @@ async fn quotas_are_each_tenants_own() {
 
     let other = server.create_key(&["--tenant", "other"]);
     let other = Client::with_key(&server, &other, Version::Http2).await;
-    eventually("the key is known", 2, async || {
+    eventually("the key is known", 10, async || {
         other.put("a", "v").await.status == 200
     })
     .await;
