@@ -8,7 +8,10 @@ if TYPE_CHECKING:
 
 
 def lazy(package: str, homes: dict[str, str]) -> Callable[[str], object]:
-    """The ``__getattr__`` of `package`, whose public names live in the modules that `homes` gives."""
+    """The ``__getattr__`` of `package`, whose public names live in the modules that `homes` gives.
+
+    A home is a module, or ``module:attribute`` where the name is another there.
+    """
 
     def __getattr__(name: str) -> object:
         home = homes.get(name)
@@ -17,7 +20,8 @@ def lazy(package: str, homes: dict[str, str]) -> Callable[[str], object]:
         import sys
         from importlib import import_module
 
-        value = getattr(import_module(home), name)
+        module, _, attribute = home.partition(":")
+        value = getattr(import_module(module), attribute or name)
         setattr(sys.modules[package], name, value)
         return value
 

@@ -32,6 +32,15 @@ _MAIN = ("__main__", "__mp_main__")
 _warned_main = False
 
 
+def _chosen(serializer: Any) -> Any:
+    """What the engine is told of a serializer; None is std."""
+    if serializer == "default":
+        return None
+    from cachekit.serializers.names import chosen
+
+    return chosen(serializer)
+
+
 def decorate(func: Any, config: DecoratorConfig, preset: str | None) -> Any:
     """The cached form of a function, or of the function within a staticmethod or classmethod."""
     if isinstance(func, staticmethod):
@@ -109,7 +118,7 @@ class Handle:
             "l1": config.l1.enabled,
             "l1_max_bytes": config.l1.max_size_mb << 20 if "max_size_mb" in config.l1.given else 0,
             "swr_ratio": config.l1.swr_threshold_ratio if config.l1.swr_enabled else None,
-            "serializer": None,
+            "serializer": _chosen(config.serializer),
             "integrity": config.integrity_checking,
             "lock": config.lock,
             "lock_wait": float(config.lock_wait),
@@ -169,6 +178,7 @@ class Handle:
             "l1_max_bytes": (l1.max_size_mb if "max_size_mb" in l1.given else now.l1_max_size_mb) << 20,
             "max_value_bytes": now.max_value_bytes,
             "compression": now.enable_compression,
+            "compression_level": now.compression_level,
         }
         if self.config.ttl is None:
             found["ttl"] = float(now.default_ttl)

@@ -107,6 +107,7 @@ impl CacheBuilder {
     /// | `CACHEKIT_SOCKET_TIMEOUT`, `CACHEKIT_SOCKET_CONNECT_TIMEOUT` | [`timeout`](Self::timeout) and the time to connect, in seconds |
     /// | `CACHEKIT_CONNECTION_POOL_SIZE` | connections for blocking calls |
     /// | `CACHEKIT_ENABLE_COMPRESSION` | [`compression`](Self::compression) |
+    /// | `CACHEKIT_COMPRESSION_LEVEL` | [`compression_level`](Self::compression_level) |
     /// | `CACHEKIT_MAX_VALUE_SIZE`, `CACHEKIT_MAX_CHUNK_SIZE_MB` | [`max_value_bytes`](Self::max_value_bytes), the smaller one |
     /// | `CACHEKIT_DISABLED` | nothing is cached |
     ///
@@ -232,6 +233,12 @@ impl CacheBuilder {
             true => Compression::Fast,
             false => Compression::Off,
         };
+        self
+    }
+
+    /// Compresses stored entries harder: LZ4 HC of a level from 1 to 9, to which others are brought.
+    pub fn compression_level(mut self, level: u8) -> Self {
+        self.settings.payload.compression = Compression::High(level.clamp(1, 9));
         self
     }
 

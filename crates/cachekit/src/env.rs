@@ -46,6 +46,10 @@ pub(crate) fn read(
     if let Some(compression) = values.boolean("enable_compression") {
         builder = builder.compression(compression);
     }
+    let level = values.integer("compression_level");
+    if let Some(level) = level.filter(|_| values.boolean("enable_compression") != Some(false)) {
+        builder = builder.compression_level(u8::try_from(level).unwrap_or(u8::MAX));
+    }
     let bytes = values.integer("max_value_size");
     let mib = values.integer("max_chunk_size_mb");
     let limits = [bytes, mib.map(|mib| mib.saturating_mul(MIB))];

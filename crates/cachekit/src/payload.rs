@@ -75,10 +75,35 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// The body itself.
-    #[must_use]
-    pub fn as_slice(&self) -> &[u8] {
-        &self.bytes[self.room..]
+    /// The body with what protects it, and the header that names it.
+    ///
+    /// # Errors
+    /// When the body passes the envelope's limits (512 MiB).
+    pub fn wrap(self, policy: &PayloadPolicy) -> Result<(Header, Payload), EnvelopeError> {
+        let mut header = Header::msgpack(policy.serializer.clone(), false);
+        header.format = self.format;
+        header.original_type = self.original_type;
+        let wrap = Wrap::of(&header, policy.integrity);
+        header.compressed = self.compressed.unwrap_or(wrap == Wrap::Envelope);
+        if wrap == Wrap::Envelope {
+            let body = &self.bytes[self.room..];
+            let mut bytes = Vec::with_capacity(Self::ROOM + body.len() / 2 + 64);
+            bytes.resize(Self::ROOM, 0);
+            // The envelope's own name for the format is finer than the header's.
+            let format = header.original_type.as_deref().unwrap_or(&header.format);
+            envelope::seal(body, format, policy.compression, &mut bytes)?;
+            let start = Self::ROOM;
+            return Ok((header, Payload { bytes, start }));
+        }
+        let sum = (wrap == Wrap::Checksum).then(|| checksum_bytes(&self.bytes[self.room..]));
+        let mut payload = Payload {
+            start: self.room,
+            bytes: self.bytes.into_owned(),
+        };
+        if let Some(sum) = sum {
+            payload.prepend(&sum);
+        }
+        Ok((header, payload))
     }
 }
 
@@ -123,50 +148,33 @@ pub fn seal(
     _key: &str,
     x: Extension,
 ) -> Result<Bytes, EnvelopeError> {
-    let mut header = Header::msgpack(policy.serializer.clone(), false);
-    header.format = body.format;
-    header.original_type = body.original_type;
-    header.x = x;
     if policy.bare {
         let start = body.room;
         return Ok(Bytes::from(body.bytes.into_owned()).slice(start..));
     }
-    let wrap = Wrap::of(&header, policy.integrity);
-    header.compressed = body.compressed.unwrap_or(wrap == Wrap::Envelope);
-    let mut entry = Entry {
-        start: body.room,
-        bytes: Vec::new(),
-    };
-    match wrap {
-        Wrap::Envelope => {
-            let plain = &body.bytes[body.room..];
-            entry.start = Body::ROOM;
-            entry.bytes = Vec::with_capacity(Body::ROOM + plain.len() / 2 + 64);
-            entry.bytes.resize(Body::ROOM, 0);
-            envelope::seal(plain, &header.format, policy.compression, &mut entry.bytes)?;
-        }
-        Wrap::Checksum => {
-            let sum = checksum_bytes(&body.bytes[body.room..]);
-            entry.bytes = body.bytes.into_owned();
-            entry.prepend(&sum);
-        }
-        Wrap::Bare => entry.bytes = body.bytes.into_owned(),
-    }
-    // What encrypts the wrapped body, `entry.bytes[entry.start..]`, belongs here: it may prepend and
-    // append, and has the header to fill in.
+    let (mut header, mut payload) = body.wrap(policy)?;
+    header.x = x;
+    // What encrypts the payload belongs here: it may prepend and append, and fill in the header.
     let mut head = Vec::new();
     frame::write(&header, &mut head);
-    entry.prepend(&head);
-    Ok(Bytes::from(entry.bytes).slice(entry.start..))
+    payload.prepend(&head);
+    Ok(Bytes::from(payload.bytes).slice(payload.start..))
 }
 
-/// An entry that grows towards its front.
-struct Entry {
+/// A wrapped body, which grows towards its front.
+#[derive(Debug)]
+pub struct Payload {
     bytes: Vec<u8>,
     start: usize,
 }
 
-impl Entry {
+impl Payload {
+    /// The wrapped body.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
     fn prepend(&mut self, part: &[u8]) {
         if let Some(start) = self.start.checked_sub(part.len()) {
             self.bytes[start..self.start].copy_from_slice(part);
@@ -213,15 +221,28 @@ pub fn open<R>(
             expected: policy.serializer.name().to_owned(),
         });
     }
-    let corrupt = |error: &dyn std::fmt::Display| Unusable::Corrupt(error.to_string());
     // What decrypts `frame.payload` belongs here.
-    let body = match Wrap::of(&header, policy.integrity) {
-        Wrap::Envelope => {
-            envelope::open(&frame.payload, scratch).map_err(|e| corrupt(&e))?;
-            scratch.as_slice()
-        }
-        Wrap::Checksum => open_checked(&frame.payload).map_err(|e| corrupt(&e))?,
-        Wrap::Bare => &frame.payload[..],
-    };
+    let body = unwrap(&header, &frame.payload, policy.integrity, scratch);
+    let body = body.map_err(Unusable::Corrupt)?;
     read(body, &header).map_err(Unusable::Corrupt)
+}
+
+/// The body within a payload, which is in `scratch` where it was in an envelope.
+///
+/// # Errors
+/// What is wrong with the payload.
+pub fn unwrap<'a>(
+    header: &Header,
+    payload: &'a [u8],
+    integrity: bool,
+    scratch: &'a mut Vec<u8>,
+) -> Result<&'a [u8], String> {
+    match Wrap::of(header, integrity) {
+        Wrap::Envelope => {
+            envelope::open(payload, scratch).map_err(|error| error.to_string())?;
+            Ok(scratch)
+        }
+        Wrap::Checksum => open_checked(payload).map_err(|error| error.to_string()),
+        Wrap::Bare => Ok(payload),
+    }
 }

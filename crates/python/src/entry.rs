@@ -9,7 +9,6 @@ use crate::{
     core::{Core, Once},
     options::Settings,
     scratch,
-    serializer::Refused,
 };
 
 /// Why a result is not stored.
@@ -32,10 +31,14 @@ pub(crate) fn seal(
     let because = |kind, reason: &str| NotStored::Because(kind, format!(": {reason}"));
     let codec = &core.options.codec;
     let mut buffer = Vec::new();
-    let body = match codec.encode(py, object, &mut buffer) {
+    let body = match codec.encode(py, object, &mut buffer, settings.max_value_bytes) {
         Ok(body) => body,
-        Err(Refused::Interrupted(error)) => return Err(NotStored::Interrupted(error)),
-        Err(Refused::Because(reason)) => return Err(because(Once::Unencodable, &reason)),
+        Err(refused) => {
+            return Err(match refused.interrupt(py) {
+                Some(error) => NotStored::Interrupted(error),
+                None => because(Once::Unencodable, &refused.to_string()),
+            });
+        }
     };
     let sealed = payload::seal(body, &settings.payload, key, x)
         .map_err(|error| because(Once::TooLarge, &error.to_string()))?;

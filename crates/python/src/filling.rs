@@ -29,6 +29,7 @@ use crate::{
     codec::Held,
     core::{Core, Once, now},
     entry::{self, NotStored},
+    options::Copying,
     value::{self, Delivered},
 };
 
@@ -360,8 +361,12 @@ impl Filling {
             (Remaining::For(left), None) => Some(left),
         };
         // The remaining life was true when the store looked, after the request was sent.
-        let exact = core.options.codec.is_read_back();
-        self.keep = held(object.py(), core, object, exact).map(|(held, weight)| Keep {
+        let held = if core.options.codec.is_standard() {
+            held(object.py(), core, object, false)
+        } else {
+            isolated(object)
+        };
+        self.keep = held.map(|(held, weight)| Keep {
             held,
             weight,
             from: self.asked,
@@ -474,16 +479,12 @@ impl Filling {
             return false; // Not encodable or too large: the caller's alone.
         }
         let sealed = sealed.flatten();
-        let read_back = sealed
-            .as_ref()
-            .filter(|_| core.options.codec.is_read_back());
-        let image = read_back.and_then(|bytes| self.read_back(py, core, bytes));
-        let (object, exact) = match &image {
-            Some(image) => (image, true),
-            None => (object, exact),
-        };
         if self.keeps() {
-            self.keep = held(py, core, object, exact).map(|(held, weight)| Keep {
+            let held = match &sealed {
+                Some(bytes) if !core.options.codec.is_standard() => self.twin(py, core, bytes),
+                _ => held(py, core, object, exact),
+            };
+            self.keep = held.map(|(held, weight)| Keep {
                 held,
                 weight,
                 from: at,
@@ -510,17 +511,6 @@ impl Filling {
         true
     }
 
-    /// What hits get of an entry that was just made.
-    fn read_back<'py>(
-        &self,
-        py: Python<'py>,
-        core: &Core,
-        sealed: &Bytes,
-    ) -> Option<Bound<'py, PyAny>> {
-        let key = self.shared.as_ref()?.protocol_key();
-        entry::open(py, core, sealed, key, |_| true).ok().flatten()
-    }
-
     fn seal(
         &mut self,
         py: Python<'_>,
@@ -542,6 +532,13 @@ impl Filling {
                 None
             }
         }
+    }
+
+    /// What L1 holds of an entry: the value that other processes get.
+    fn twin(&self, py: Python<'_>, core: &Core, stored: &Bytes) -> Option<(Held, u64)> {
+        let key = self.shared.as_ref()?.protocol_key();
+        let opened = entry::open(py, core, stored, key, |_| true);
+        isolated(&opened.ok().flatten()?)
     }
 
     /// Removes the entry without waiting for it.
@@ -690,6 +687,12 @@ fn held(
             None
         }
     }
+}
+
+/// A decoded value as L1 holds it, if callers can be given copies of it.
+fn isolated(object: &Bound<'_, PyAny>) -> Option<(Held, u64)> {
+    let held = value::hold(object, true, Copying::Auto).ok()?;
+    held.0.is_isolated().then_some(held)
 }
 
 /// Whether a result is gone once somebody has iterated over or awaited it.

@@ -63,7 +63,7 @@ mod _native {
     #[pymodule_export]
     use super::interop::{interop_args, interop_decode, interop_encode, interop_key};
     #[pymodule_export]
-    use super::serializer::{deserialize_std, serialize_std};
+    use super::serializer::Payloads;
     use super::{answer, fork, namespace, object, testing};
 
     /// Makes the cached function around `func`.

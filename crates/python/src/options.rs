@@ -228,6 +228,7 @@ fn uncounted(excluded: &Bound<'_, PyAny>) -> PyResult<Vec<ErrorKind>> {
 impl Options {
     /// Shows the collector what is held.
     pub(crate) fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        self.codec.traverse(visit)?;
         if let Ttl::Computed(function) = &self.ttl {
             visit.call(function)?;
         }
@@ -270,10 +271,11 @@ impl Options {
     /// `ConfigurationError` for a variable with a wrong value.
     pub(crate) fn settings(&self, py: Python<'_>) -> PyResult<Settings> {
         let found: Bound<'_, PyDict> = self.settings.call0(py)?.into_bound(py).cast_into()?;
-        let compression = if get(&found, "compression")? {
-            Compression::Fast
-        } else {
-            Compression::Off
+        let level: Option<u8> = get(&found, "compression_level")?;
+        let compression = match (get(&found, "compression")?, level) {
+            (false, _) => Compression::Off,
+            (true, None) => Compression::Fast,
+            (true, Some(level)) => Compression::High(level),
         };
         let default_ttl = match found.get_item("ttl")? {
             Some(ttl) => Some(seconds(ttl.extract()?)?),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from cachekit.backends.base import BaseBackend
+    from cachekit.serializers.base import SerializerProtocol
     from cachekit.ttl import TTL
 
 
@@ -46,9 +47,7 @@ UNSET = Unset("UNSET")
 MANAGED = Unset("MANAGED")
 """The CachekitIO account that the environment names."""
 
-# The frame's canonical name for each name of a serializer.
-SERIALIZERS = {"std": "default", "standard": "default", "default": "default"}
-_SERIALIZERS_TO_COME = ("auto", "pythonic", "orjson", "arrow", "interop", "encrypted")
+_SERIALIZERS_TO_COME = ("interop", "encrypted")
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,8 @@ class DecoratorConfig(Group):
     """One entry for f(1), f(x=1) and f(1, <the default>)."""
     interop: str | None = None
     """The operation's name: interop mode, entries that programs in other languages share."""
-    serializer: str = "default"
+    serializer: str | SerializerProtocol = "default"
+    """A name, or an object with serialize() and deserialize()."""
     integrity_checking: bool = True
     backend: BaseBackend | Unset | None = UNSET
     """A backend object; None = this process only."""
@@ -106,10 +106,8 @@ class DecoratorConfig(Group):
             raise ConfigurationError(f'copy={self.copy!r}: "auto", True or False is expected')
         if self.encryption not in (None, False):
             raise absent("encryption", "leave encryption= out, or keep the function in this process with backend=None")
-        if _is_standard(self.serializer):
-            if not self.serializer.enable_integrity_checking:  # type: ignore[attr-defined]
-                object.__setattr__(self, "integrity_checking", False)
-            object.__setattr__(self, "serializer", "std")
+        if getattr(self.serializer, "enable_integrity_checking", True) is False and not _is_arrow(self.serializer):
+            object.__setattr__(self, "integrity_checking", False)
         object.__setattr__(self, "serializer", _serializer(self.serializer))
         if self.backend is not None and not isinstance(self.backend, Unset):
             from cachekit.backends.base import require_backend
@@ -240,25 +238,43 @@ def get_default_backend() -> BaseBackend | None:
     return _default_backend
 
 
-def _is_standard(serializer: Any) -> bool:
-    """Whether it is an instance of StandardSerializer, without importing that class."""
-    module = sys.modules.get("cachekit.serializers.standard")
-    return module is not None and isinstance(serializer, module.StandardSerializer)
+def _is_arrow(serializer: Any) -> bool:
+    """Whether it is an ArrowSerializer, whose checksum is always there."""
+    module = sys.modules.get("cachekit.serializers.arrow")
+    return module is not None and isinstance(serializer, module.ArrowSerializer)
 
 
-def _serializer(name: Any) -> str:
-    if not isinstance(name, str):
-        raise absent(f"serializer={name!r}, a serializer object,", 'use serializer="std"')
-    canonical = SERIALIZERS.get(name)
+def _serializer(serializer: Any) -> Any:
+    """The canonical name, or the object."""
+    if serializer == "default":
+        return serializer
+    if not isinstance(serializer, str):
+        return _serializer_object(serializer)
+    from cachekit.serializers.names import NAMES
+
+    canonical = NAMES.get(serializer)
     if canonical is not None:
         return canonical
-    if name in _SERIALIZERS_TO_COME:
-        raise absent(f"serializer={name!r}", 'use serializer="std", or convert to builtin types before returning')
+    if serializer in _SERIALIZERS_TO_COME:
+        raise absent(f"serializer={serializer!r}", 'use serializer="std", or convert to builtin types before returning')
     from difflib import get_close_matches
 
-    near = get_close_matches(name, [*SERIALIZERS, *_SERIALIZERS_TO_COME], n=1)
-    hint = f", did you mean {near[0]!r}?" if near else f": known are {', '.join(SERIALIZERS)}"
-    raise ConfigurationError(f"serializer={name!r} is unknown{hint}")
+    near = get_close_matches(serializer, [*NAMES, *_SERIALIZERS_TO_COME], n=1)
+    hint = f", did you mean {near[0]!r}?" if near else f": known are {', '.join(NAMES)}"
+    raise ConfigurationError(f"serializer={serializer!r} is unknown{hint}")
+
+
+def _serializer_object(serializer: Any) -> Any:
+    missing = [name for name in ("serialize", "deserialize") if not callable(getattr(serializer, name, None))]
+    if missing or isinstance(serializer, type):
+        what = f"has no {missing[0]}()" if missing else "is a class; pass an instance of it"
+        raise ConfigurationError(
+            f"serializer={serializer!r} {what}: a name, or an object with serialize() and deserialize() is expected"
+        )
+    module = sys.modules.get("cachekit.serializers.standard")
+    if module is not None and type(serializer) is module.StandardSerializer:
+        return "default"
+    return serializer
 
 
 def _fraction(name: str, value: object, most: float) -> None:

@@ -263,6 +263,10 @@ PROCESS = (
     Setting("max_value_size", int, 100 << 20, "Bytes of the largest entry stored.", above=0),
     Setting("max_chunk_size_mb", int, 50, "Mebibytes of the largest entry stored; the smaller bound holds.", above=0),
     Setting("enable_compression", bool, True, "Compress with LZ4; off: the same format, literals only."),
+    Setting(
+        "compression_level", int, None, "1 to 9: LZ4 HC, smaller and slower; unset: the fast LZ4.", least=1, most=9
+    ),
+    Setting("arrow_compression", str, "zstd", "How tables are compressed.", choices=("zstd", "lz4", "none")),
     Setting("l1_enabled", bool, True, "Keep entries in the process too."),
     Setting("l1_max_size_mb", int, 100, "Mebibytes of L1 per namespace.", least=1),
     Setting("l1_total_mb", int, None, "Mebibytes of all L1s of the process together.", least=1),

@@ -132,6 +132,8 @@ class CachekitConfig(EnvironmentConfig):
     max_value_size: int = field(fields.PROCESS, "max_value_size")
     max_chunk_size_mb: int = field(fields.PROCESS, "max_chunk_size_mb")
     enable_compression: bool = field(fields.PROCESS, "enable_compression")
+    compression_level: Optional[int] = field(fields.PROCESS, "compression_level")  # noqa: UP045
+    arrow_compression: Literal["zstd", "lz4", "none"] = field(fields.PROCESS, "arrow_compression")
     l1_enabled: bool = field(fields.PROCESS, "l1_enabled")
     l1_max_size_mb: int = field(fields.PROCESS, "l1_max_size_mb")
     l1_total_mb: Optional[int] = field(fields.PROCESS, "l1_total_mb")  # noqa: UP045 - evaluated by pydantic on 3.9

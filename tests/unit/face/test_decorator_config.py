@@ -199,7 +199,7 @@ ABSENT = {
     "deployment_uuid": "x",
     "fail_closed": True,
     "encryption": True,
-    "serializer": "auto",
+    "serializer": "interop",
 }
 
 

@@ -237,6 +237,18 @@ pub const PROCESS: &[Setting] = &[
         Some("true"),
     ),
     setting(
+        "compression_level",
+        &["CACHEKIT_COMPRESSION_LEVEL"],
+        Kind::Integer(between(1.0, 9.0)),
+        None,
+    ),
+    setting(
+        "arrow_compression",
+        &["CACHEKIT_ARROW_COMPRESSION"],
+        Kind::Choice(&["zstd", "lz4", "none"]),
+        Some("zstd"),
+    ),
+    setting(
         "l1_enabled",
         &["CACHEKIT_L1_ENABLED"],
         Kind::Boolean,

@@ -4,11 +4,11 @@
 
 use cachekit_wire::keys::content_hash;
 use cachekit_wire::msgpack::{self, Sink};
-use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
+use super::buffer::with_buffer;
 use super::normal::{Encoder, code};
 use super::refusal::{Refusal, Refused};
 use super::remedies;
@@ -93,23 +93,7 @@ pub(super) fn with_bytes<R>(
         .call_method1(intern!(py, "ascontiguousarray"), (array,))?
         .call_method1(intern!(py, "reshape"), (-1,))?
         .call_method1(intern!(py, "view"), (numpy.getattr(intern!(py, "uint8"))?,))?;
-    let mut view = std::mem::MaybeUninit::<ffi::Py_buffer>::uninit();
-    // SAFETY: on success the view is filled in and holds the memory until it is released; `write` gets
-    // it for less than that, and the GIL is held throughout.
-    unsafe {
-        if ffi::PyObject_GetBuffer(flat.as_ptr(), view.as_mut_ptr(), ffi::PyBUF_SIMPLE) != 0 {
-            return Err(PyErr::fetch(py));
-        }
-        let mut view = view.assume_init();
-        let bytes = if view.len == 0 {
-            &[]
-        } else {
-            std::slice::from_raw_parts(view.buf.cast::<u8>(), view.len as usize)
-        };
-        let result = write(bytes);
-        ffi::PyBuffer_Release(&raw mut view);
-        Ok(result)
-    }
+    with_buffer(&flat, write)
 }
 
 /// Writes an array.

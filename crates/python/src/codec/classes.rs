@@ -208,7 +208,8 @@ pub(super) fn is_sub(class: &Bound<'_, PyType>, module: &str, name: &str) -> PyR
     }
 }
 
-fn is_exactly(class: &Bound<'_, PyType>, module: &str, name: &str) -> PyResult<bool> {
+/// Whether `class` is `module.name`, where the module has been imported.
+pub(super) fn is_exactly(class: &Bound<'_, PyType>, module: &str, name: &str) -> PyResult<bool> {
     Ok(lookup(class.py(), module, name)?.is_some_and(|other| other.is(class)))
 }
 

@@ -25,6 +25,8 @@ pub(crate) enum DecodeError {
     Extension(i8, usize),
     /// A map that stands for a date or time whose text does not describe one.
     Moment(PyErr),
+    /// What stands for an object of another type does not describe one.
+    Value(PyErr),
     /// The interpreter could not make an object: memory is out.
     Object(PyErr),
 }
@@ -46,6 +48,7 @@ impl fmt::Display for DecodeError {
             Self::Moment(_) => {
                 f.write_str("a map that stands for a date or time does not hold ISO 8601 text")
             }
+            Self::Value(error) => write!(f, "not what its mark says: {error}"),
             Self::Object(_) => f.write_str("the interpreter could not make an object"),
         }
     }
@@ -55,7 +58,7 @@ impl std::error::Error for DecodeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Format(error) => Some(error),
-            Self::Moment(error) | Self::Object(error) => Some(error),
+            Self::Moment(error) | Self::Value(error) | Self::Object(error) => Some(error),
             Self::Key(_) | Self::Extension(..) => None,
         }
     }
@@ -343,7 +346,7 @@ fn format(error: msgpack::DecodeError) -> Box<DecodeError> {
 
 /// A dict with room for `len` entries where the interpreter can be asked for that.
 #[inline(always)]
-fn new_dict(len: usize) -> *mut ffi::PyObject {
+pub(super) fn new_dict(len: usize) -> *mut ffi::PyObject {
     #[cfg(all(unix, not(Py_3_14)))]
     {
         unsafe extern "C" {

@@ -6,6 +6,8 @@
 //! subclass adds: a `namedtuple` its fields, a `defaultdict` its default, an enumeration's member
 //! its identity. Dates and times become `{"__datetime__": true, "value": iso}` and so on, hence a
 //! user's dict that reads as one of those is refused.
+//!
+//! [`Mode`] is where serializers on top of this one differ; [`Std`] is none of them.
 
 use cachekit_wire::msgpack::{self, MAX_DEPTH};
 use pyo3::ffi;
@@ -17,23 +19,89 @@ use super::refusal::{Refusal, Refused, Unencodable, index_step, key_step};
 use super::sentinel;
 use super::temporal::{self, Temporal, Zone};
 
+/// What becomes of the objects on which serializers differ. The methods' `object` is alive and stays so.
+pub(super) trait Mode {
+    /// An integer beyond 64 bits.
+    fn big_int(&self, object: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Refused<()>;
+    /// What precedes the array of a tuple's elements.
+    fn tuple_head(out: &mut Vec<u8>);
+    /// A dict's key that is neither str nor bytes.
+    fn key(&self, key: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Refused<()>;
+    /// Whether the encoded string marks a map that stands for something else.
+    fn is_mark(encoded: &[u8]) -> bool;
+    /// An object of any other type.
+    fn other(&self, object: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Refused<()>;
+}
+
+/// The std serializer itself.
+struct Std;
+
+impl Mode for Std {
+    #[cold]
+    fn big_int(&self, object: &Bound<'_, PyAny>, _out: &mut Vec<u8>) -> Refused<()> {
+        Err(Refusal::new(object, BIG_INT))
+    }
+
+    #[inline(always)]
+    fn tuple_head(_out: &mut Vec<u8>) {}
+
+    #[cold]
+    fn key(&self, key: &Bound<'_, PyAny>, _out: &mut Vec<u8>, _depth: usize) -> Refused<()> {
+        Err(Refusal::new(key, super::remedies::dict_key(key)))
+    }
+
+    #[inline(always)]
+    fn is_mark(encoded: &[u8]) -> bool {
+        sentinel::named(encoded).is_some()
+    }
+
+    #[cold]
+    fn other(&self, object: &Bound<'_, PyAny>, _out: &mut Vec<u8>, _depth: usize) -> Refused<()> {
+        Err(Refusal::new(object, super::remedies::value(object)))
+    }
+}
+
 /// Appends the MessagePack of `object` to `out`; on an error `out` is as before.
 pub(crate) fn encode_value(
     _py: Python<'_>,
     object: &Bound<'_, PyAny>,
     out: &mut Vec<u8>,
 ) -> Result<(), Unencodable> {
+    encode_as(&Std, object, out)
+}
+
+/// As [`encode_value`], in a mode.
+pub(super) fn encode_as<M: Mode>(
+    mode: &M,
+    object: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+) -> Result<(), Unencodable> {
     let start = out.len();
-    // SAFETY: the object is alive, and the GIL held, for the whole call.
-    unsafe { value(object.as_ptr(), out, 0) }.map_err(|refusal| {
+    bound(mode, object, out, 0).map_err(|refusal| {
         out.truncate(start);
         Unencodable::new(refusal)
     })
 }
 
+/// Appends what is within an object.
+pub(super) fn bound<M: Mode>(
+    mode: &M,
+    object: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    depth: usize,
+) -> Refused<()> {
+    // SAFETY: the object is alive, and the GIL held, for the whole call.
+    unsafe { value(mode, object.as_ptr(), out, depth) }
+}
+
 /// # Safety
 /// `object` is alive and stays so; the GIL is held.
-unsafe fn value(object: *mut ffi::PyObject, out: &mut Vec<u8>, depth: usize) -> Refused<()> {
+unsafe fn value<M: Mode>(
+    mode: &M,
+    object: *mut ffi::PyObject,
+    out: &mut Vec<u8>,
+    depth: usize,
+) -> Refused<()> {
     // SAFETY: the caller's promise; each branch has checked the type that its calls need.
     unsafe {
         let class = ffi::Py_TYPE(object);
@@ -44,12 +112,15 @@ unsafe fn value(object: *mut ffi::PyObject, out: &mut Vec<u8>, depth: usize) -> 
             match layout::int(object) {
                 Int::Signed(value) => msgpack::write_i64(out, value),
                 Int::Unsigned(value) => msgpack::write_u64(out, value),
-                Int::Big => return Err(refuse(object, BIG_INT)),
+                Int::Big => {
+                    let object = Bound::from_borrowed_ptr(Python::assume_attached(), object);
+                    return mode.big_int(&object, out);
+                }
             }
         } else if class == &raw mut ffi::PyDict_Type {
-            return dict(object, out, depth);
+            return dict(mode, object, out, depth);
         } else if class == &raw mut ffi::PyList_Type {
-            return list(object, out, depth);
+            return list(mode, object, out, depth);
         } else if object == ffi::Py_None() {
             msgpack::write_nil(out);
         } else if class == &raw mut ffi::PyBool_Type {
@@ -57,9 +128,9 @@ unsafe fn value(object: *mut ffi::PyObject, out: &mut Vec<u8>, depth: usize) -> 
         } else if class == &raw mut ffi::PyFloat_Type {
             msgpack::write_f64(out, ffi::PyFloat_AS_DOUBLE(object));
         } else if class == &raw mut ffi::PyTuple_Type {
-            return tuple(object, out, depth);
+            return tuple(mode, object, out, depth);
         } else {
-            return other(object, out, depth);
+            return other(mode, object, out, depth);
         }
         Ok(())
     }
@@ -93,7 +164,12 @@ unsafe fn enter(object: *mut ffi::PyObject, len: ffi::Py_ssize_t, depth: usize) 
     }
 }
 
-unsafe fn dict(object: *mut ffi::PyObject, out: &mut Vec<u8>, depth: usize) -> Refused<()> {
+unsafe fn dict<M: Mode>(
+    mode: &M,
+    object: *mut ffi::PyObject,
+    out: &mut Vec<u8>,
+    depth: usize,
+) -> Refused<()> {
     // SAFETY: the object is a dict. Its keys and values are borrowed, so what could run Python code
     // (and thereby change the dict) runs on a reference of our own; `PyDict_Next` tolerates changes.
     unsafe {
@@ -108,24 +184,26 @@ unsafe fn dict(object: *mut ffi::PyObject, out: &mut Vec<u8>, depth: usize) -> R
                 let start = out.len();
                 layout::write_str(out, key)
                     .map_err(|bad| refuse(key, bad.reason()).within(String::from(" key")))?;
-                if sentinel::named(&out[start..]).is_some() {
+                if M::is_mark(&out[start..]) {
                     sentinel_like(object, key, item)?;
                 }
             } else if key_class == &raw mut ffi::PyBytes_Type {
                 bytes(key, out)?;
             } else {
-                return Err(bad_key(object, key));
+                let key = Bound::from_borrowed_ptr(Python::assume_attached(), key);
+                let at = |refusal: Box<Refusal>| refusal.within(format!(" key {}", key_step(&key)));
+                mode.key(&key, out, depth + 1).map_err(at)?;
             }
             if written == len {
                 return Err(refuse(object, CHANGED));
             }
             if scalar(ffi::Py_TYPE(item)) {
-                value(item, out, depth + 1).map_err(|refusal| at_key(refusal, key))?;
+                value(mode, item, out, depth + 1).map_err(|refusal| at_key(refusal, key))?;
             } else {
                 let py = Python::assume_attached();
                 let key = Bound::from_borrowed_ptr(py, key);
                 let item = Bound::from_borrowed_ptr(py, item);
-                value(item.as_ptr(), out, depth + 1)
+                value(mode, item.as_ptr(), out, depth + 1)
                     .map_err(|refusal| at_key(refusal, key.as_ptr()))?;
             }
             written += 1;
@@ -138,7 +216,12 @@ unsafe fn dict(object: *mut ffi::PyObject, out: &mut Vec<u8>, depth: usize) -> R
     }
 }
 
-unsafe fn list(object: *mut ffi::PyObject, out: &mut Vec<u8>, depth: usize) -> Refused<()> {
+unsafe fn list<M: Mode>(
+    mode: &M,
+    object: *mut ffi::PyObject,
+    out: &mut Vec<u8>,
+    depth: usize,
+) -> Refused<()> {
     // SAFETY: the object is a list; its size is read anew for every element, and what could run
     // Python code runs on a reference of our own.
     unsafe {
@@ -148,7 +231,7 @@ unsafe fn list(object: *mut ffi::PyObject, out: &mut Vec<u8>, depth: usize) -> R
             if index >= ffi::PyList_GET_SIZE(object) {
                 return Err(refuse(object, CHANGED));
             }
-            element(ffi::PyList_GET_ITEM(object, index), index, out, depth)?;
+            element(mode, ffi::PyList_GET_ITEM(object, index), index, out, depth)?;
         }
         if ffi::PyList_GET_SIZE(object) == len {
             Ok(())
@@ -158,20 +241,33 @@ unsafe fn list(object: *mut ffi::PyObject, out: &mut Vec<u8>, depth: usize) -> R
     }
 }
 
-unsafe fn tuple(object: *mut ffi::PyObject, out: &mut Vec<u8>, depth: usize) -> Refused<()> {
+unsafe fn tuple<M: Mode>(
+    mode: &M,
+    object: *mut ffi::PyObject,
+    out: &mut Vec<u8>,
+    depth: usize,
+) -> Refused<()> {
     // SAFETY: the object is a tuple, which cannot change, and which the caller keeps alive.
     unsafe {
         let len = ffi::PyTuple_GET_SIZE(object);
+        M::tuple_head(out);
         msgpack::write_array_header(out, enter(object, len, depth)?);
         for index in 0..len {
-            element(ffi::PyTuple_GET_ITEM(object, index), index, out, depth)?;
+            element(
+                mode,
+                ffi::PyTuple_GET_ITEM(object, index),
+                index,
+                out,
+                depth,
+            )?;
         }
         Ok(())
     }
 }
 
 #[inline(always)]
-unsafe fn element(
+unsafe fn element<M: Mode>(
+    mode: &M,
     item: *mut ffi::PyObject,
     index: ffi::Py_ssize_t,
     out: &mut Vec<u8>,
@@ -181,10 +277,10 @@ unsafe fn element(
     unsafe {
         let at = |refusal: Box<Refusal>| refusal.within(index_step(index as usize));
         if scalar(ffi::Py_TYPE(item)) {
-            value(item, out, depth + 1).map_err(at)
+            value(mode, item, out, depth + 1).map_err(at)
         } else {
             let item = Bound::from_borrowed_ptr(Python::assume_attached(), item);
-            value(item.as_ptr(), out, depth + 1).map_err(at)
+            value(mode, item.as_ptr(), out, depth + 1).map_err(at)
         }
     }
 }
@@ -218,7 +314,12 @@ unsafe fn blob(object: *mut ffi::PyObject, data: &[u8], out: &mut Vec<u8>) -> Re
 }
 
 #[inline(never)]
-unsafe fn other(object: *mut ffi::PyObject, out: &mut Vec<u8>, depth: usize) -> Refused<()> {
+unsafe fn other<M: Mode>(
+    mode: &M,
+    object: *mut ffi::PyObject,
+    out: &mut Vec<u8>,
+    depth: usize,
+) -> Refused<()> {
     // SAFETY: the caller's promises, and each branch has checked the type that its calls need.
     unsafe {
         let class = ffi::Py_TYPE(object);
@@ -240,21 +341,26 @@ unsafe fn other(object: *mut ffi::PyObject, out: &mut Vec<u8>, depth: usize) -> 
             Some(kind) => return moment(&bound, kind, out),
         }
         if classes::is_ordered_dict(&bound) {
-            return ordered_dict(&bound, out, depth);
+            return ordered_dict(mode, &bound, out, depth);
         }
-        Err(Refusal::new(&bound, super::remedies::value(&bound)))
+        mode.other(&bound, out, depth)
     }
 }
 
 /// An `OrderedDict` keeps its order apart from the dict underneath, so a plain copy is encoded.
-fn ordered_dict(object: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Refused<()> {
+fn ordered_dict<M: Mode>(
+    mode: &M,
+    object: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    depth: usize,
+) -> Refused<()> {
     let plain = object
         .py()
         .get_type::<pyo3::types::PyDict>()
         .call1((object,))
         .map_err(|error| Refusal::raised(object, "copy", error))?;
     // SAFETY: `plain` is a dict of our own and alive.
-    unsafe { dict(plain.as_ptr(), out, depth) }
+    unsafe { dict(mode, plain.as_ptr(), out, depth) }
 }
 
 fn moment(object: &Bound<'_, PyAny>, kind: Temporal, out: &mut Vec<u8>) -> Refused<()> {
@@ -288,15 +394,7 @@ unsafe fn at_key(refusal: Box<Refusal>, key: *mut ffi::PyObject) -> Box<Refusal>
     }))
 }
 
-#[cold]
-unsafe fn bad_key(_dict: *mut ffi::PyObject, key: *mut ffi::PyObject) -> Box<Refusal> {
-    // SAFETY: the key is alive and the GIL held.
-    let key = unsafe { Bound::from_borrowed_ptr(Python::assume_attached(), key) };
-    let reason = super::remedies::dict_key(&key);
-    Refusal::new(&key, reason).within(format!(" key {}", key_step(&key)))
-}
-
-/// Refuses a dict that would be read as a date or time: one whose mark is true.
+/// Refuses a dict that would be read as something else: one whose mark is true.
 #[inline(never)]
 unsafe fn sentinel_like(
     dict: *mut ffi::PyObject,
@@ -319,7 +417,7 @@ unsafe fn sentinel_like(
         let py = Python::assume_attached();
         let key = Bound::from_borrowed_ptr(py, key);
         let reason = format!(
-            "whose key \"{key}\" marks a date or time in the stored form, so that it would come back as one; \
+            "whose key \"{key}\" marks another type in the stored form, so that it would come back as that; \
              rename the key"
         );
         Err(Refusal::new(&Bound::from_borrowed_ptr(py, dict), reason))

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`args`], [`normal`] | the bytes of a call's arguments |
 //! | [`encode`], [`decode`] | values of the std serializer |
+//! | [`auto`] | values of the auto serializer |
 //! | [`interop`] | arguments and values of interop mode |
 //! | [`clone`] | values that L1 hands out, isolated from each other |
 //! | [`weigh`] | how much memory a value holds |
@@ -12,6 +13,8 @@
 
 mod args;
 mod arrays;
+mod auto;
+mod buffer;
 mod classes;
 mod clone;
 mod decode;
@@ -22,6 +25,7 @@ mod gil;
 mod identity;
 mod instances;
 mod interop;
+mod json;
 mod keybuf;
 mod keycache;
 mod layout;
@@ -34,12 +38,15 @@ pub(crate) mod testing;
 mod weigh;
 
 pub(crate) use args::{ArgPolicy, Parameters, Scope, encode_args};
+pub(crate) use auto::{Auto, Registered, TableKind, array_body, array_of, table_kind};
+pub(crate) use buffer::with_buffer;
 pub(crate) use clone::{Held, hand_out, hold};
 pub(crate) use decode::{DecodeError, decode_value};
 pub(crate) use encode::encode_value;
 pub(crate) use interop::{
     Binding, Bindings, Parameter, Place, decode_interop, encode_flat, encode_interop,
 };
+pub(crate) use json::check_json;
 pub(crate) use keybuf::KeyBuf;
 pub(crate) use refusal::{Unencodable, Unkeyable};
 pub(crate) use weigh::weigh;

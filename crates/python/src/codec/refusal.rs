@@ -42,6 +42,14 @@ impl Refusal {
         refusal
     }
 
+    /// A refusal that an exception of our own Python code explains: its text completes the sentence.
+    #[cold]
+    pub(super) fn explained(object: &Bound<'_, PyAny>, error: PyErr) -> Box<Self> {
+        let mut refusal = Self::new(object, error.value(object.py()).to_string());
+        refusal.cause = Some(error);
+        refusal
+    }
+
     /// Adds the step from a container to the place inside it.
     #[cold]
     pub(super) fn within(mut self: Box<Self>, step: String) -> Box<Self> {

@@ -90,6 +90,40 @@ pub(super) fn value(object: &Bound<'_, PyAny>) -> String {
     format!("which serializer=\"std\" does not store; {remedy}")
 }
 
+/// For a value of a type that JSON does not have.
+pub(super) fn json_value(object: &Bound<'_, PyAny>) -> String {
+    let remedy = if object.hasattr("isoformat").unwrap_or(false) {
+        "return its .isoformat(), or choose serializer=\"auto\""
+    } else if is_a(object, "uuid", "UUID") || is_a(object, "decimal", "Decimal") {
+        "return str(…) of it, or choose serializer=\"auto\""
+    } else {
+        "return plain lists, dicts and scalars, or choose serializer=\"auto\""
+    };
+    format!("which JSON does not have, so that it would come back as something else; {remedy}")
+}
+
+/// For a value of a type that the auto serializer does not take.
+pub(super) fn auto_value(object: &Bound<'_, PyAny>) -> String {
+    let is_model = object.hasattr("__dataclass_fields__").unwrap_or(false)
+        || object.hasattr("model_dump").unwrap_or(false)
+        || object.hasattr("_asdict").unwrap_or(false)
+        || is_a(object, "enum", "Enum");
+    let remedy = if is_model {
+        let name = object.get_type().qualname();
+        let name = name.map_or_else(|_| String::from("its class"), |name| name.to_string());
+        format!("register its class: serializer=AutoSerializer(types=[{name}])")
+    } else if is_a(object, "polars", "DataFrame") || is_a(object, "pyarrow", "Table") {
+        String::from("choose serializer=\"arrow\"")
+    } else if is_a(object, "numpy", "ndarray") {
+        String::from("return numpy.asarray(…) of it")
+    } else {
+        let text = value(object);
+        let remedy = text.split_once("; ").map_or(&*text, |(_, remedy)| remedy);
+        remedy.to_owned()
+    };
+    format!("which serializer=\"auto\" does not store; {remedy}")
+}
+
 /// For a key of a dict.
 pub(super) fn dict_key(key: &Bound<'_, PyAny>) -> String {
     let remedy = if key.is_instance_of::<PyString>() {

@@ -1,13 +1,22 @@
 //! Serializers: from a result to the body of its entry, and back.
+//!
+//! A body is wrapped and framed by [`entry`](crate::entry), whatever made it. The classes of
+//! `cachekit.serializers` are the same codecs for programs, with the wrapping but without the frame.
 
-mod standard;
+mod arrow;
+mod auto;
+mod custom;
+mod json;
+mod payloads;
+
+use std::fmt;
 
 use bytes::Bytes;
 use cachekit::payload::Body;
 use cachekit_wire::frame::{Header, Serializer};
-use pyo3::prelude::*;
+use pyo3::{exceptions::PyException, prelude::*, types::PyTuple};
 
-pub(crate) use standard::{deserialize_std, serialize_std};
+pub(crate) use payloads::Payloads;
 
 use crate::codec;
 
@@ -17,29 +26,92 @@ pub(crate) enum Codec {
     Standard,
     /// One plain document, for programs in other languages.
     Interop,
+    /// What Python programs return.
+    Auto(codec::Auto),
+    /// JSON, by orjson.
+    Orjson(json::Orjson),
+    /// Tables as Arrow IPC files, by pyarrow.
+    Arrow(arrow::Arrow),
+    /// A user's.
+    Custom(custom::Custom),
 }
 
 /// Why a serializer makes no body of a value.
 pub(crate) enum Refused {
     /// The place in the value, what is wrong with it, and the remedy.
     Because(String),
-    /// What asked this thread to stop meanwhile: KeyboardInterrupt and its like.
-    Interrupted(PyErr),
+    /// What Python code raised meanwhile, which says the same.
+    Raised(PyErr),
 }
 
-impl From<(Python<'_>, codec::Unencodable)> for Refused {
-    fn from((py, error): (Python<'_>, codec::Unencodable)) -> Self {
+impl Refused {
+    /// What was raised, if it must reach the caller: KeyboardInterrupt and its like.
+    pub(crate) fn interrupt(&self, py: Python<'_>) -> Option<PyErr> {
+        match self {
+            Self::Raised(error) if !error.is_instance_of::<PyException>(py) => {
+                Some(error.clone_ref(py))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Because(reason) => f.write_str(reason),
+            Self::Raised(error) => Python::attach(|py| {
+                write!(
+                    f,
+                    "the serializer raised {}",
+                    error
+                        .value(py)
+                        .repr()
+                        .map_or_else(|_| String::from("an exception"), |text| text.to_string())
+                )
+            }),
+        }
+    }
+}
+
+impl From<PyErr> for Refused {
+    fn from(error: PyErr) -> Self {
+        Self::Raised(error)
+    }
+}
+
+impl Refused {
+    fn unencodable(py: Python<'_>, error: &codec::Unencodable) -> Self {
         match error.cause() {
-            Some(cause) if error.interrupts(py) => Self::Interrupted(cause.clone_ref(py)),
+            Some(cause) if error.interrupts(py) => Self::Raised(cause.clone_ref(py)),
             _ => Self::Because(error.to_string()),
         }
     }
 }
 
 impl Codec {
-    /// What the Python face chose.
-    pub(crate) fn new(_chosen: &Bound<'_, PyAny>) -> PyResult<Self> {
-        Ok(Self::Standard)
+    /// The serializer that the Python face chose: `None` for std, else its kind and what that needs.
+    ///
+    /// # Errors
+    /// TypeError for what the kind does not take.
+    pub(crate) fn new(chosen: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if chosen.is_none() {
+            return Ok(Self::Standard);
+        }
+        let chosen = chosen.cast::<PyTuple>()?;
+        let kind: String = chosen.get_item(0)?.extract()?;
+        let rest = chosen.get_slice(1, chosen.len());
+        match kind.as_str() {
+            "auto" => auto::new(&rest).map(Self::Auto),
+            "orjson" => json::Orjson::new(&rest).map(Self::Orjson),
+            "arrow" => arrow::Arrow::new(&rest).map(Self::Arrow),
+            _ => custom::Custom::new(&rest).map(Self::Custom),
+        }
+    }
+
+    /// Whether it is the std serializer.
+    pub(crate) fn is_standard(&self) -> bool {
+        matches!(self, Self::Standard)
     }
 
     /// How frames name it.
@@ -47,35 +119,39 @@ impl Codec {
         match self {
             Self::Standard => Serializer::Default,
             Self::Interop => Serializer::Other("interop".to_owned()),
+            Self::Auto(_) => Serializer::Auto,
+            Self::Orjson(_) => Serializer::Orjson,
+            Self::Arrow(_) => Serializer::Arrow,
+            Self::Custom(custom) => Serializer::Other(custom.name.clone()),
         }
     }
 
-    /// Whether what hits get of a result has to be read from its body: it may differ from the result
-    /// in more than the std serializer's ways.
-    pub(crate) fn is_read_back(&self) -> bool {
-        matches!(self, Self::Interop)
-    }
-
-    /// The body of a value, in `buffer` or a buffer of its own.
+    /// The body of a value, in `buffer` or a buffer of its own. Who can tell early that it passes
+    /// `limit` bytes stops there.
     #[inline]
     pub(crate) fn encode<'b>(
         &self,
         py: Python<'_>,
         object: &Bound<'_, PyAny>,
         buffer: &'b mut Vec<u8>,
+        limit: u64,
     ) -> Result<Body<'b>, Refused> {
         match self {
             Self::Standard => {
                 buffer.reserve(256);
-                let encoded = codec::encode_value(py, object, buffer);
-                encoded.map_err(|error| Refused::from((py, error)))?;
+                codec::encode_value(py, object, buffer)
+                    .map_err(|error| Refused::unencodable(py, &error))?;
                 Ok(Body::msgpack(buffer))
             }
             Self::Interop => {
-                let encoded = codec::encode_interop(object, buffer);
-                encoded.map_err(|error| Refused::from((py, error)))?;
+                codec::encode_interop(object, buffer)
+                    .map_err(|error| Refused::unencodable(py, &error))?;
                 Ok(Body::msgpack(buffer))
             }
+            Self::Auto(auto) => auto::encode(auto, py, object, buffer, limit),
+            Self::Orjson(orjson) => orjson.encode(py, object),
+            Self::Arrow(arrow) => arrow.encode(py, object, limit),
+            Self::Custom(custom) => custom.encode(py, object),
         }
     }
 
@@ -85,12 +161,42 @@ impl Codec {
         &self,
         py: Python<'py>,
         body: &[u8],
-        _header: &Header,
-        _stored: &Bytes,
+        header: &Header,
+        stored: &Bytes,
     ) -> Result<Bound<'py, PyAny>, String> {
         match self {
             Self::Standard => codec::decode_value(py, body).map_err(|error| error.to_string()),
             Self::Interop => codec::decode_interop(py, body).map_err(|error| error.to_string()),
+            Self::Auto(auto) => auto::decode(auto, py, body, header, stored),
+            Self::Orjson(orjson) => orjson.decode(py, body),
+            Self::Arrow(arrow) => arrow.decode(py, body, stored),
+            Self::Custom(custom) => custom.decode(py, body, header),
         }
     }
+
+    /// Shows the collector what is held.
+    pub(crate) fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        match self {
+            Self::Standard | Self::Interop => Ok(()),
+            Self::Auto(auto) => auto.registered.traverse(visit),
+            Self::Orjson(orjson) => orjson.traverse(visit),
+            Self::Arrow(arrow) => arrow.traverse(visit),
+            Self::Custom(custom) => visit.call(&custom.object),
+        }
+    }
+}
+
+/// A body of bytes that a Python library made, with room in front.
+fn roomy(bytes: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(Body::ROOM + bytes.len());
+    body.resize(Body::ROOM, 0);
+    body.extend_from_slice(bytes);
+    body
+}
+
+/// What went wrong in a library that reads bytes of the store.
+fn unreadable(py: Python<'_>, error: &PyErr) -> String {
+    let text = error.value(py).to_string();
+    let line = text.lines().next().unwrap_or_default();
+    format!("its serializer cannot read it: {line}")
 }

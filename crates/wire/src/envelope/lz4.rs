@@ -47,6 +47,14 @@ pub(super) fn with_compressed<R>(payload: &[u8], use_block: impl FnOnce(&[u8]) -
     done.unwrap_or_else(|_| run(&compress(payload)))
 }
 
+/// Compresses with liblz4's HC encoder.
+pub(super) fn compress_high(payload: &[u8], level: u8) -> Vec<u8> {
+    let mut block = Vec::new();
+    lzzzz::lz4_hc::compress_to_vec(payload, &mut block, i32::from(level))
+        .expect("the buffer has the size that liblz4 asks for");
+    block
+}
+
 /// The length of the block that [`append_literals`] writes.
 pub(super) fn literals_len(len: usize) -> usize {
     let more = if len < 15 { 0 } else { (len - 15) / 255 + 1 };

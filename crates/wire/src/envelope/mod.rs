@@ -27,6 +27,8 @@ pub const MAX_RATIO: u64 = 1000;
 pub enum Compression {
     /// The fast LZ4 compressor.
     Fast,
+    /// LZ4 HC of this level, 1 to 9: the same block format, smaller and slower to make.
+    High(u8),
     /// Not at all: the same block format, holding literals only.
     Off,
 }
@@ -59,6 +61,11 @@ pub fn seal(
             out.extend_from_slice(block);
             Ok::<_, EnvelopeError>(())
         })?,
+        Compression::High(level) => {
+            let block = lz4::compress_high(payload, level);
+            append_head(limited("compressed payload", block.len())?, format, out);
+            out.extend_from_slice(&block);
+        }
         Compression::Off => {
             let len = lz4::literals_len(payload.len());
             append_head(limited("payload in its block", len)?, format, out);

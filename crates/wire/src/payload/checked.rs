@@ -3,7 +3,7 @@ use crate::envelope::checksum;
 /// The length of the checksum in front of a body.
 pub const CHECKSUM_BYTES: usize = 8;
 /// What Arrow IPC files start with; published readers take such a body without its checksum.
-const ARROW_MAGIC: &[u8] = b"ARROW1";
+pub(super) const ARROW_MAGIC: &[u8] = b"ARROW1";
 
 /// Why bytes are not a body behind its checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

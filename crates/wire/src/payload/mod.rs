@@ -9,8 +9,10 @@
 //! Format source: the public CacheKit protocol; for other serializers, `docs/wire.md`.
 
 mod checked;
+mod numpy;
 
 pub use checked::{CHECKSUM_BYTES, CheckedError, checksum_bytes, open_checked};
+pub use numpy::{NumpyArray, read_numpy, write_numpy_head};
 
 use crate::frame::{Header, Serializer};
 
@@ -44,4 +46,25 @@ impl Wrap {
             _ => Self::Checksum,
         }
     }
+}
+
+/// The header of an auto payload that stands alone, as far as its first bytes tell.
+#[must_use]
+pub fn guess_auto(payload: &[u8], integrity: bool) -> Header {
+    let mut header = Header::msgpack(Serializer::Auto, false);
+    let starts = |start: &[u8]| {
+        payload.starts_with(start)
+            || payload
+                .get(CHECKSUM_BYTES..)
+                .is_some_and(|body| body.starts_with(start))
+    };
+    if starts(checked::ARROW_MAGIC) {
+        header.format = ARROW.into();
+        header.original_type = Some(ARROW.into());
+    } else if starts(numpy::MAGIC) {
+        header.original_type = Some(NUMPY.into());
+    } else {
+        header.compressed = integrity;
+    }
+    header
 }

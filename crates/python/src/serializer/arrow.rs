@@ -1,0 +1,210 @@
+//! Tables as Arrow IPC files. pyarrow makes and reads them, through the functions of
+//! `cachekit.serializers._tables`; the memory is ours on both ways.
+
+use std::borrow::Cow;
+use std::ffi::{c_int, c_void};
+
+use bytes::Bytes;
+use cachekit::payload::Body;
+use cachekit_wire::payload::ARROW;
+use pyo3::{
+    exceptions::{PyBufferError, PyOverflowError, PyTypeError, PyValueError},
+    ffi,
+    prelude::*,
+    types::PyTuple,
+};
+
+use super::{Refused, unreadable};
+use crate::codec;
+
+/// The serializer of tables.
+pub(crate) struct Arrow {
+    /// `write(table, sink) -> bool`: whether what it wrote is compressed.
+    write: Py<PyAny>,
+    /// `read(buffer) -> table`.
+    read: Py<PyAny>,
+}
+
+impl Arrow {
+    /// `(write, read)`
+    pub(super) fn new(options: &Bound<'_, PyTuple>) -> PyResult<Self> {
+        let (write, read) = options.extract()?;
+        Ok(Self { write, read })
+    }
+
+    pub(super) fn encode(
+        &self,
+        py: Python<'_>,
+        object: &Bound<'_, PyAny>,
+        limit: u64,
+    ) -> Result<Body<'static>, Refused> {
+        encode(py, self.write.bind(py), object, limit)
+    }
+
+    pub(super) fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        body: &[u8],
+        stored: &Bytes,
+    ) -> Result<Bound<'py, PyAny>, String> {
+        decode(py, self.read.bind(py), body, stored).map_err(|error| unreadable(py, &error))
+    }
+
+    pub(super) fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        visit.call(&self.write)?;
+        visit.call(&self.read)
+    }
+}
+
+/// The body that `write` makes of a table.
+pub(super) fn encode(
+    py: Python<'_>,
+    write: &Bound<'_, PyAny>,
+    object: &Bound<'_, PyAny>,
+    limit: u64,
+) -> Result<Body<'static>, Refused> {
+    let sink = Bound::new(
+        py,
+        Sink {
+            bytes: vec![0; Body::ROOM],
+            limit,
+            closed: false,
+        },
+    )?;
+    let compressed = write
+        .call1((object, &sink))
+        .and_then(|compressed| compressed.extract::<bool>())
+        .map_err(|error| refused(py, object, error))?;
+    let bytes = std::mem::take(&mut sink.borrow_mut().bytes);
+    Ok(Body {
+        bytes: Cow::Owned(bytes),
+        room: Body::ROOM,
+        format: Cow::Borrowed(ARROW),
+        original_type: Some(Cow::Borrowed(ARROW)),
+        compressed: Some(compressed),
+    })
+}
+
+/// A TypeError of our Python code completes the sentence "result is a <type>, ".
+pub(super) fn refused(py: Python<'_>, object: &Bound<'_, PyAny>, error: PyErr) -> Refused {
+    if error.is_instance_of::<PyTypeError>(py) || error.is_instance_of::<PyOverflowError>(py) {
+        let class = object.get_type().fully_qualified_name();
+        let class = class.map_or_else(|_| String::from("object"), |name| name.to_string());
+        return Refused::Because(format!("result is of type {class}, {}", error.value(py)));
+    }
+    Refused::Raised(error)
+}
+
+/// The table that `read` makes of a body, over the stored bytes themselves where it lies in them.
+pub(super) fn decode<'py>(
+    py: Python<'py>,
+    read: &Bound<'py, PyAny>,
+    body: &[u8],
+    stored: &Bytes,
+) -> PyResult<Bound<'py, PyAny>> {
+    let within = stored.as_ptr_range();
+    let body = if within.contains(&body.as_ptr()) {
+        stored.slice_ref(body)
+    } else {
+        Bytes::copy_from_slice(body)
+    };
+    read.call1((Bound::new(py, Stored { bytes: body })?,))
+}
+
+/// A file to write to, in memory.
+#[pyclass(module = "cachekit._native")]
+struct Sink {
+    bytes: Vec<u8>,
+    limit: u64,
+    closed: bool,
+}
+
+#[pymethods]
+impl Sink {
+    fn write(&mut self, data: &Bound<'_, PyAny>) -> PyResult<usize> {
+        if self.closed {
+            return Err(PyValueError::new_err("write to a closed file"));
+        }
+        let written = codec::with_buffer(data, |data| {
+            let total = self.bytes.len() - Body::ROOM + data.len();
+            let fits = total as u64 <= self.limit;
+            if fits {
+                self.bytes.extend_from_slice(data);
+            }
+            fits.then_some(data.len())
+        })?;
+        written.ok_or_else(|| {
+            PyOverflowError::new_err(format!(
+                "whose stored form has more than the {} bytes allowed; \
+                 raise CACHEKIT_MAX_VALUE_SIZE or CACHEKIT_MAX_CHUNK_SIZE_MB, or return less",
+                self.limit
+            ))
+        })
+    }
+
+    fn flush(&self) {}
+
+    fn close(&mut self) {
+        self.closed = true;
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.closed
+    }
+
+    fn tell(&self) -> usize {
+        self.bytes.len() - Body::ROOM
+    }
+
+    fn writable(&self) -> bool {
+        true
+    }
+
+    fn readable(&self) -> bool {
+        false
+    }
+
+    fn seekable(&self) -> bool {
+        false
+    }
+}
+
+/// Stored bytes, read-only, for who reads them through the buffer protocol.
+#[pyclass(frozen, module = "cachekit._native")]
+struct Stored {
+    bytes: Bytes,
+}
+
+#[pymethods]
+impl Stored {
+    /// # Safety
+    /// `view` is one to fill in, as the interpreter passes it.
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        let bytes = &slf.get().bytes;
+        // SAFETY: the view is as promised; it refers to this object, whose bytes never move or change.
+        let filled = unsafe {
+            ffi::PyBuffer_FillInfo(
+                view,
+                slf.as_ptr(),
+                bytes.as_ptr().cast_mut().cast::<c_void>(),
+                bytes.len() as ffi::Py_ssize_t,
+                1,
+                flags,
+            )
+        };
+        if filled == 0 {
+            Ok(())
+        } else {
+            Err(PyErr::take(slf.py()).unwrap_or_else(|| PyBufferError::new_err("no buffer")))
+        }
+    }
+
+    fn __len__(&self) -> usize {
+        self.bytes.len()
+    }
+}
