@@ -211,7 +211,7 @@ pub fn open<R>(
         FrameError::Newer { version } => Unusable::Newer { version },
         other => Unusable::Corrupt(other.to_string()),
     })?;
-    let header = frame.header;
+    let mut header = frame.header;
     if header.encrypted {
         return Err(Unusable::Encrypted);
     }
@@ -222,24 +222,37 @@ pub fn open<R>(
         });
     }
     // What decrypts `frame.payload` belongs here.
-    let body = unwrap(&header, &frame.payload, policy.integrity, scratch);
+    let body = unwrap(&mut header, &frame.payload, policy.integrity, scratch);
     let body = body.map_err(Unusable::Corrupt)?;
     read(body, &header).map_err(Unusable::Corrupt)
 }
 
 /// The body within a payload, which is in `scratch` where it was in an envelope.
 ///
+/// What an auto body is must be said alike by header and envelope; the header may leave it out.
+///
 /// # Errors
 /// What is wrong with the payload.
 pub fn unwrap<'a>(
-    header: &Header,
+    header: &mut Header,
     payload: &'a [u8],
     integrity: bool,
     scratch: &'a mut Vec<u8>,
 ) -> Result<&'a [u8], String> {
     match Wrap::of(header, integrity) {
         Wrap::Envelope => {
-            envelope::open(payload, scratch).map_err(|error| error.to_string())?;
+            let name = envelope::open(payload, scratch).map_err(|error| error.to_string())?;
+            if header.serializer == Serializer::Auto {
+                match &header.original_type {
+                    None => header.original_type = Some(name.to_owned().into()),
+                    Some(same) if same == name => {}
+                    Some(other) => {
+                        return Err(format!(
+                            "its header calls it {other:?}, its envelope {name:?}"
+                        ));
+                    }
+                }
+            }
             Ok(scratch)
         }
         Wrap::Checksum => open_checked(payload).map_err(|error| error.to_string()),

@@ -17,7 +17,7 @@ from cachekit.config.nested import (
     TimeoutConfig,
 )
 from cachekit.info import CacheInfo
-from cachekit.serializers import StandardSerializer
+from cachekit.serializers.base import SerializerProtocol
 from cachekit.ttl import Forever
 
 P = ParamSpec("P")
@@ -134,7 +134,7 @@ class Options(TypedDict, total=False):
     key: Callable[..., str] | None
     ignore: tuple[str, ...] | list[str] | str
     normalize_calls: bool
-    serializer: str | StandardSerializer
+    serializer: str | SerializerProtocol
     integrity_checking: bool
     backend: BaseBackend | None
     interop: str | None

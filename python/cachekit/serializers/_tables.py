@@ -3,6 +3,10 @@
 The text of a TypeError raised here completes the sentence "result is a <type>, ".
 """
 
+# pyarrow and pandas say little of their types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 import sys

@@ -7,16 +7,18 @@ from enum import Enum
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, ClassVar, Protocol
+    from typing import Any, ClassVar, Protocol, runtime_checkable
 
     from cachekit._native import Payloads
 
+    @runtime_checkable
     class SerializerProtocol(Protocol):
         """Turns values into payloads and back."""
 
         def serialize(self, obj: Any) -> tuple[bytes, SerializationMetadata]: ...
         def deserialize(self, data: bytes | memoryview, metadata: SerializationMetadata | None = None) -> Any: ...
 
+    @runtime_checkable
     class CrossSDKSerializerProtocol(SerializerProtocol, Protocol):
         """A serializer that says whether other languages read its payloads."""
 

@@ -107,7 +107,8 @@ pub(super) fn decode<'py>(
     let of = match kind {
         SERIES => intern!(py, "series_of"),
         DATAFRAME => intern!(py, "frame_of"),
-        _ => return Ok(value),
+        "msgpack" | "" => return Ok(value),
+        other => return Err(format!("a body of an unknown kind, {other:?}")),
     };
     tables(py)
         .and_then(|tables| tables.call_method1(of, (value.cast::<PyDict>()?,)))

@@ -101,8 +101,9 @@ impl Payloads {
         }
         let mut scratch = Vec::new();
         let fail = |message: &str| serialization_error(py, message);
-        let body = cachekit::payload::unwrap(&header, &stored, self.policy.integrity, &mut scratch)
-            .map_err(|error| fail(&error))?;
+        let body =
+            cachekit::payload::unwrap(&mut header, &stored, self.policy.integrity, &mut scratch)
+                .map_err(|error| fail(&error))?;
         self.codec
             .decode(py, body, &header, &stored)
             .map_err(|error| fail(&error))

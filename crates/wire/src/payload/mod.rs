@@ -65,6 +65,7 @@ pub fn guess_auto(payload: &[u8], integrity: bool) -> Header {
         header.original_type = Some(NUMPY.into());
     } else {
         header.compressed = integrity;
+        header.original_type = None;
     }
     header
 }

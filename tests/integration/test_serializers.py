@@ -1,0 +1,232 @@
+"""Functions with every serializer, through a real Redis: by name, alias and instance, mixed, changed and damaged."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from cachekit import cache
+from cachekit.backends import RedisBackend
+from cachekit.serializers import ArrowSerializer, AutoSerializer, OrjsonSerializer, StandardSerializer
+from cachekit.serializers.base import SerializationFormat, SerializationMetadata
+from tests.support.redis_servers import RedisServer
+
+
+class Reversed:
+    """A serializer of a user's: text, backwards."""
+
+    def serialize(self, obj: Any) -> tuple[bytes, SerializationMetadata]:
+        if not isinstance(obj, str):
+            raise TypeError("only text")
+        return obj.encode()[::-1], SerializationMetadata(SerializationFormat.MSGPACK, original_type="text")
+
+    def deserialize(self, data: Any, metadata: Any = None) -> str:
+        assert metadata.original_type == "text"
+        return bytes(data)[::-1].decode()
+
+
+VALUES: dict[str, Any] = {
+    "default": {"a": [1, 2]},
+    "auto": {"a": (1, {2}), "b": uuid.UUID(int=1), "c": Decimal(1)},
+    "orjson": {"a": [1.5, None]},
+    "arrow": pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}),
+    "custom": "text",
+}
+# Each row: what may be mixed, all for the same entries.
+SAME: dict[str, list[Any]] = {
+    "default": ["std", "standard", "default", StandardSerializer()],
+    "auto": ["auto", "pythonic", AutoSerializer()],
+    "orjson": ["orjson", OrjsonSerializer()],
+    "arrow": ["arrow", ArrowSerializer()],
+    "custom": [Reversed(), Reversed()],
+}
+LETTERS = {"default": "s", "auto": "a", "orjson": "o", "arrow": "w", "custom": "s"}
+
+
+def equal(one: Any, other: Any) -> bool:
+    return one.equals(other) if hasattr(one, "equals") else one == other and type(one) is type(other)
+
+
+class Function:
+    """`work` under one name, cached anew with each serializer; counts its runs."""
+
+    def __init__(self, server: RedisServer, value: Any, namespace: str) -> None:
+        self._backend, self._value, self._namespace = RedisBackend(server.url), value, namespace
+        self.runs = 0
+
+    def cached(self, serializer: Any, **options: Any) -> Any:
+        def work() -> Any:
+            self.runs += 1
+            return self._value
+
+        options = {"l1_enabled": False, "ttl": 60, "namespace": self._namespace, **options}
+        return cache(serializer=serializer, backend=self._backend, **options)(work)
+
+
+@pytest.fixture
+def function(redis_server: RedisServer, request: pytest.FixtureRequest) -> Any:
+    def make(value: Any) -> Function:
+        return Function(redis_server, value, uuid.uuid4().hex)
+
+    return make
+
+
+@pytest.mark.parametrize("integrity", [True, False])
+@pytest.mark.parametrize("name", SAME)
+def test_names_aliases_and_instances_share_their_entries(function: Any, name: str, integrity: bool) -> None:
+    work = function(VALUES[name])
+    for serializer in SAME[name]:
+        cached = work.cached(serializer, integrity_checking=integrity)
+        assert equal(cached(), VALUES[name])
+        assert cached.key_for().endswith(f":{int(integrity)}{LETTERS[name]}")
+    assert work.runs == 1
+
+
+@pytest.mark.parametrize("before", SAME)
+@pytest.mark.parametrize("after", SAME)
+def test_a_changed_serializer_is_explained_once_and_overwrites(
+    function: Any, before: str, after: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if before == after:
+        return
+    # `key=` names no serializer, so that both meet under one key.
+    key = uuid.uuid4().hex
+    old, new = function(VALUES[before]), function(VALUES[after])
+    for each in (old, new):
+        each._namespace = key
+    options = {"key": lambda: key}
+    old.cached(SAME[before][0], **options)()
+    changed = new.cached(SAME[after][0], **options)
+    with caplog.at_level(logging.WARNING, logger="cachekit"):
+        for _ in range(3):
+            assert equal(changed(), VALUES[after])
+    assert new.runs == 1
+    said = [record.message for record in caplog.records if "written by serializer" in record.message]
+    assert len(said) == 1
+    assert before.replace("custom", "Reversed") in said[0]
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_l1_gives_what_the_stored_bytes_say_and_shares_nothing(function: Any, name: str) -> None:
+    work = function(VALUES[name])
+    cached = work.cached(SAME[name][0], l1_enabled=True)
+    cached()
+    hits = [cached() for _ in range(3)]
+    assert work.runs == 1
+    assert all(equal(hit, VALUES[name]) for hit in hits)
+    if isinstance(hits[0], dict):
+        hits[0]["a"] = "changed"
+    elif isinstance(hits[0], pd.DataFrame):
+        hits[0].iloc[0, 0] = 77
+    assert equal(cached(), VALUES[name])
+
+
+@pytest.mark.parametrize("value", [np.arange(5), [np.arange(3)], pd.Series([1, 2]), {"f": pd.DataFrame({"a": [1]})}])
+def test_arrays_in_l1_are_nobody_elses(function: Any, value: Any) -> None:
+    work = function(value)
+    cached = work.cached("auto", l1_enabled=True)
+    cached()
+    one, other = cached(), cached()
+    inside = [hit[0] if isinstance(hit, list) else hit["f"] if isinstance(hit, dict) else hit for hit in (one, other)]
+    assert inside[0] is not inside[1]
+    if isinstance(inside[0], np.ndarray):
+        inside[0][:] = 99
+        assert not (inside[1] == 99).any()
+    assert work.runs == 1
+
+
+@pytest.mark.parametrize(
+    ("serializer", "value", "says"),
+    [
+        ("auto", {"a": [1, object()]}, r'result["a"][1]'),
+        ("orjson", {"a": float("nan")}, r'result["a"]'),
+        ("arrow", [1], "result is of type list"),
+        (Reversed(), 5, "only text"),
+        ("auto", {"__set__": True, "value": []}, "__set__"),
+    ],
+)
+def test_what_cannot_be_stored_is_returned_uncached_and_said_once(
+    function: Any, serializer: Any, value: Any, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = function(value)
+    cached = work.cached(serializer)
+    with caplog.at_level(logging.WARNING, logger="cachekit"):
+        assert cached() is value
+        assert cached() is value
+    (record,) = [record for record in caplog.records if "not cached" in record.message]
+    assert says in record.message
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_damaged_entries_are_computed_anew(function: Any, name: str, redis_server: RedisServer) -> None:
+    work = function(VALUES[name])
+    cached = work.cached(SAME[name][0])
+    cached()
+    backend, key = RedisBackend(redis_server.url), cached.key_for()
+    stored = backend.get(key)
+    assert stored is not None
+    damaged = bytearray(stored)
+    damaged[-12] ^= 4
+    backend.set(key, bytes(damaged), 60)
+    assert equal(cached(), VALUES[name])
+    assert work.runs == 2
+    assert backend.get(key) == stored
+
+
+def test_polars_comes_back_as_polars(function: Any) -> None:
+    frame = pl.DataFrame({"a": [1, 2]})
+    work = function(frame)
+    assert work.cached("arrow")().equals(frame)
+    assert isinstance(work.cached("arrow")(), pl.DataFrame)
+    assert isinstance(work.cached(ArrowSerializer(return_format="pandas"))(), pd.DataFrame)
+    assert work.runs == 1
+
+
+@pytest.mark.parametrize("serializer", [AutoSerializer, object(), Reversed])
+def test_what_is_no_serializer_is_refused_at_decoration(serializer: Any) -> None:
+    with pytest.raises(ValueError, match="serializer"):
+        cache(serializer=serializer)(lambda: 1)
+
+
+def test_a_class_with_a_name_of_ours_is_refused() -> None:
+    impostor = type("AutoSerializer", (Reversed,), {})()
+    with pytest.raises(ValueError, match="rename it"):
+        cache(serializer=impostor)(lambda: 1)
+
+
+def test_safe_mode_reads_back_before_it_stores(function: Any) -> None:
+    class Forgetful(Reversed):
+        def deserialize(self, data: Any, metadata: Any = None) -> str:
+            return "something else"
+
+    work = function("text")
+    cached = work.cached(Forgetful(), safe_mode=True)
+    assert [cached(), cached()] == ["text", "text"]
+    assert work.runs == 2
+
+
+@pytest.mark.parametrize("level", [1, 9])
+def test_a_compression_level_makes_entries_smaller(
+    function: Any, level: int, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = [{"id": n, "name": f"item {n % 37}", "price": n * 7 % 100 / 4} for n in range(3000)]
+    backend, sizes = RedisBackend(redis_server.url), []
+    for setting in (None, str(level)):
+        if setting is not None:
+            monkeypatch.setenv("CACHEKIT_COMPRESSION_LEVEL", setting)
+        work = function(value)
+        cached = work.cached("std")
+        cached()
+        assert cached() == value
+        assert work.runs == 1
+        stored = backend.get(cached.key_for())
+        assert stored is not None
+        sizes.append(len(stored))
+    assert sizes[1] < sizes[0]

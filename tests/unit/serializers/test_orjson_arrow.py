@@ -1,0 +1,202 @@
+"""JSON and tables: what they hold, what they refuse, and the bytes around them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+import uuid
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import xxhash
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cachekit.serializers import (
+    SERIALIZER_REGISTRY,
+    ArrowSerializer,
+    OrjsonSerializer,
+    SerializerProtocol,
+    benchmark_serializers,
+    get_available_serializers,
+    get_serializer,
+    get_serializer_info,
+)
+
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(plain)
+@settings(max_examples=200, deadline=None)
+def test_json_comes_back_equal_and_is_json(value: Any) -> None:
+    payload, metadata = OrjsonSerializer().serialize(value)
+    assert payload[:8] == xxhash.xxh3_64(payload[8:]).digest()
+    assert json.loads(payload[8:]) == value
+    assert OrjsonSerializer().deserialize(payload, metadata) == value
+    bare, _ = OrjsonSerializer(enable_integrity_checking=False).serialize(value)
+    assert bare == payload[8:]
+
+
+def test_keys_are_sorted_unless_the_option_says_otherwise() -> None:
+    assert OrjsonSerializer().serialize({"b": 1, "a": 2})[0][8:] == b'{"a":2,"b":1}'
+    assert OrjsonSerializer(option=0).serialize({"b": 1, "a": 2})[0][8:] == b'{"b":1,"a":2}'
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({"a": [1.0, float("nan")]}, r'result\["a"\]\[1\].*not finite'),
+        (float("inf"), "not finite"),
+        ([dt.datetime(2020, 1, 1)], r"result\[0\].*isoformat"),
+        ({"id": uuid.UUID(int=1)}, r'result\["id"\].*str\('),
+        ({1: 2}, r"result key \[1\]"),
+        (2**64, "beyond 64 bits"),
+        ({1, 2}, "set"),
+        (b"x", "bytes"),
+    ],
+)
+def test_what_json_would_alter_is_refused(value: Any, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        OrjsonSerializer().serialize(value)
+
+
+ZONED = pd.date_range("2020", periods=5, tz="Europe/Paris")
+FRAMES = {
+    "plain": pd.DataFrame({"a": range(5), "b": [0.5] * 5, "c": list("abcde")}),
+    "index": pd.DataFrame({"a": [1, 2]}, index=pd.MultiIndex.from_tuples([(1, "x"), (2, "y")], names=["i", "j"])),
+    "category": pd.DataFrame({"c": pd.Categorical(["u", "v", "u"], categories=["v", "u", "w"], ordered=True)}),
+    "zones": pd.DataFrame({"t": ZONED}, index=ZONED),
+    "nullable": pd.DataFrame({"a": pd.array([1, None], dtype="Int64"), "b": pd.array([True, None], dtype="boolean")}),
+    "numbers as names": pd.DataFrame({1: [1], 2: [2]}),
+    "empty": pd.DataFrame({"a": []}),
+}
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4", "none"])
+@pytest.mark.parametrize("name", FRAMES)
+def test_frames_come_back_with_all_that_is_theirs(name: str, compression: Any) -> None:
+    frame = FRAMES[name].copy()
+    frame.attrs = {"source": "a test"}
+    serializer = ArrowSerializer(compression=compression)
+    payload, metadata = serializer.serialize(frame)
+    back = serializer.deserialize(payload, metadata)
+    pd.testing.assert_frame_equal(back, frame)
+    assert back.attrs == frame.attrs
+    assert metadata == serializer.serialization_metadata()
+    assert payload[:8] == xxhash.xxh3_64(payload[8:]).digest()
+    # What another reads of it.
+    pd.testing.assert_frame_equal(pa.ipc.open_file(payload[8:]).read_pandas(), frame, check_freq=False)
+
+
+TABLES: list[Any] = [
+    pl.DataFrame({"a": [1, 2], "b": ["x", None], "c": [[1], [2, 3]], "d": [{"k": 1}, {"k": 2}]}),
+    pa.table({"a": [1, 2], "m": [{"x": [1]}, None]}).replace_schema_metadata({"own": "metadata"}),
+    {"a": [1, 2], "b": ["x", None]},
+]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: type(table).__name__)
+def test_tables_come_back_as_what_they_were(table: Any) -> None:
+    payload, metadata = ArrowSerializer().serialize(table)
+    back = ArrowSerializer().deserialize(payload, metadata)
+    assert type(back) is type(table)
+    assert back.equals(table) if hasattr(table, "equals") else back == table
+    if isinstance(table, pa.Table):
+        assert back.schema.equals(table.schema, check_metadata=True)
+
+
+def test_columns_of_arrays_come_back_as_arrays_of_their_own() -> None:
+    back = ArrowSerializer().deserialize(ArrowSerializer().serialize({"a": np.arange(3, dtype="f4")})[0])
+    assert back["a"].dtype == "f4"
+    back["a"][0] = 7
+
+
+@pytest.mark.parametrize(("name", "kind"), [("pandas", pd.DataFrame), ("polars", pl.DataFrame), ("arrow", pa.Table)])
+def test_the_format_that_hits_have(name: Any, kind: type[Any]) -> None:
+    for table in [FRAMES["plain"], *TABLES]:
+        payload, metadata = ArrowSerializer().serialize(table)
+        assert isinstance(ArrowSerializer(return_format=name).deserialize(payload, metadata), kind)
+
+
+def test_a_changed_frame_changes_no_other() -> None:
+    serializer = ArrowSerializer(compression="none")
+    payload, _ = serializer.serialize(pd.DataFrame({"a": [1, 2, 3]}))
+    one, other = serializer.deserialize(payload), serializer.deserialize(payload)
+    one.iloc[0, 0] = 99
+    one.loc[1, "a"] = 98
+    assert list(one["a"]) == [99, 98, 3]
+    assert list(other["a"]) == list(serializer.deserialize(payload)["a"]) == [1, 2, 3]
+
+
+def test_a_table_is_read_without_its_checksum_too() -> None:
+    payload, _ = ArrowSerializer().serialize(FRAMES["plain"])
+    pd.testing.assert_frame_equal(ArrowSerializer().deserialize(payload[8:]), FRAMES["plain"])
+
+
+def test_large_tables_are_written_in_batches() -> None:
+    table = pa.table({"a": np.arange(4_000_000)})
+    payload, _ = ArrowSerializer(compression="none").serialize(table)
+    reader = pa.ipc.open_file(pa.py_buffer(payload[8:]))
+    assert reader.num_record_batches >= 4
+    assert max(reader.get_batch(place).nbytes for place in range(reader.num_record_batches)) <= 8 << 20
+
+
+@pytest.mark.parametrize("value", [[1], 5, {"a": 1}, {1: [1]}, {"a": np.zeros((2, 2))}, {"a": [1, "x"]}], ids=repr)
+def test_what_is_no_table_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"^result is of type"):
+        ArrowSerializer().serialize(value)
+
+
+def test_a_sink_gets_the_payload_or_nothing() -> None:
+    out = io.BytesIO()
+    metadata = ArrowSerializer().serialize_to_sink(FRAMES["plain"], out)
+    pd.testing.assert_frame_equal(ArrowSerializer().deserialize(out.getvalue(), metadata), FRAMES["plain"])
+    short = io.BytesIO()
+    with pytest.raises(OverflowError):
+        ArrowSerializer().serialize_to_sink(FRAMES["plain"], short, max_bytes=10)
+    assert not short.getvalue()
+
+
+@pytest.mark.parametrize("wrong", [{"return_format": "excel"}, {"compression": "gzip"}])
+def test_wrong_options(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="is expected"):
+        ArrowSerializer(**wrong)
+
+
+def test_serializers_by_name() -> None:
+    assert (
+        set(get_available_serializers()) == set(SERIALIZER_REGISTRY) >= {"std", "auto", "pythonic", "orjson", "arrow"}
+    )
+    for name, known in SERIALIZER_REGISTRY.items():
+        serializer = get_serializer(name, enable_integrity_checking=False)
+        assert type(serializer) is known
+        assert isinstance(serializer, SerializerProtocol)
+        assert get_serializer_info()[name]["available"]
+    with pytest.raises(ValueError, match="did you mean 'orjson'"):
+        get_serializer("orjsn")
+    assert {"default", "auto", "orjson"} <= set(benchmark_serializers(repeat=2))
+
+
+def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"cachekit\[json\]"):
+        OrjsonSerializer()
+    with pytest.raises(ImportError, match=r"cachekit\[data\]"):
+        ArrowSerializer()
+    assert not get_serializer_info()["arrow"]["available"]
