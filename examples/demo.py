@@ -1,8 +1,9 @@
 """cachekit on real work: parses, counts and indexes the standard library's own sources, then does it again.
 
-    python examples/demo.py
+    python examples/demo.py [--cold]
 
-With CACHEKIT_REDIS_URL (or REDIS_URL) set, a second process does the same work from what the first one stored.
+The results stay in a directory (CACHEKIT_FILE_CACHE_DIR, or one in the user's cache), so a second run starts warm;
+--cold forgets them first. With CACHEKIT_REDIS_URL (or REDIS_URL) set, two processes share results through it as well.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from cachekit import cache
+from cachekit.backends import FileBackend, FileBackendConfig, RedisBackend
 
 LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 PACKAGES = ("asyncio", "collections", "concurrent", "email", "html", "http", "importlib", "json", "logging", "urllib")
@@ -31,7 +33,10 @@ RUNS: Counter[str] = Counter()  # how often each function's body really ran
 
 # One decorator for all functions. The version is part of every key: other sources, other results.
 PYTHON = sys.version.split()[0]
-remember = cache(namespace="demo", version=PYTHON, ttl=600)
+DIRECTORY = os.environ.get("CACHEKIT_FILE_CACHE_DIR") or str(Path.home() / ".cache" / "cachekit-demo")
+THROUGH_REDIS = "--through-redis" in sys.argv
+shared = RedisBackend() if THROUGH_REDIS else FileBackend(FileBackendConfig(cache_dir=DIRECTORY))
+remember = cache(namespace="demo", version=PYTHON, ttl="1d", backend=shared)
 
 
 @remember
@@ -131,25 +136,34 @@ def main() -> None:
         "cross_references": cross_references,
         "fingerprint": fingerprint,
     }
-    if sys.argv[1:] == ["--second-process"]:
+    if "--forget" in sys.argv:
+        asyncio.run(forget_all())
+    if "--report" in sys.argv:
         took = timed(files)
         hits = {name: function.cache_info().l2_hits for name, function in functions.items()}
         print(json.dumps({"took": took, "hits": hits, "runs": RUNS}))
         return
 
     size = sum((LIBRARY / file).stat().st_size for file in files) / 1e6
-    print(f"{len(files)} files of Python {PYTHON}'s standard library, {size:.1f} MB of source\n")
-    asyncio.run(forget_all())
-    cold, warm = timed(files), timed(files)
-    print(f"{'seconds per call':28}{'cold':>11}{'L1 hit':>13}")
+    print(f"{len(files)} files of Python {PYTHON}'s standard library, {size:.1f} MB of source")
+    print(f"results are shared through {DIRECTORY}\n")
+    if "--cold" in sys.argv:
+        asyncio.run(forget_all())
+    first = timed(files)
+    cold = sum(RUNS.values()) > 0
+    warm = timed(files)
+    print(f"{'seconds per call':28}{'cold' if cold else 'directory':>11}{'L1 hit':>13}")
     for name in functions:
-        print(f"  {name:26}{show(cold[name])}  {show(warm[name])}   {cold[name] / warm[name]:8,.0f} times faster")
+        print(f"  {name:26}{show(first[name])}  {show(warm[name])}   {first[name] / warm[name]:8,.0f} times faster")
+    if not cold:
+        print("\nAn earlier run left its results, so no function ran. Run with --cold to see what they cost.")
 
-    url = os.environ.get("CACHEKIT_REDIS_URL") or os.environ.get("REDIS_URL")
-    if url:
-        second_process()
-    else:
-        print("\nNo Redis configured: set CACHEKIT_REDIS_URL and run again to see a second process share the entries.")
+    print("\nanother process, which finds the results in the directory")
+    tell(another())
+    if os.environ.get("CACHEKIT_REDIS_URL") or os.environ.get("REDIS_URL"):
+        print("\ntwo more processes, the second of which finds the results of the first in Redis")
+        another("--through-redis", "--forget")
+        tell(another("--through-redis"))
 
     ran = stampede()
     print(f"\n20 threads on one cold key: the function ran {'once' if ran == 1 else f'{ran} times'}")
@@ -164,19 +178,22 @@ def main() -> None:
 
 
 async def forget_all() -> None:
-    """So that the first pass is a cold one, whatever an earlier run left in Redis."""
+    """So that the next pass is a cold one, whatever an earlier run left."""
     for function in (outline, token_counts, cross_references, fingerprint):
         await function.ainvalidate_cache()
 
 
-def second_process() -> None:
-    """The same work in another process, which has nothing in L1."""
-    command = [sys.executable, __file__, "--second-process"]
-    told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    print("\nanother process, entries shared through Redis")
+def another(*options: str) -> dict[str, Any]:
+    """What another process tells of the same work; it has nothing in L1."""
+    command = [sys.executable, __file__, "--report", *options]
+    told: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return told
+
+
+def tell(told: dict[str, Any]) -> None:
     for name, seconds in told["took"].items():
         ran = told["runs"].get(name, 0)
-        print(f"  {name:26}{show(seconds)}   {told['hits'][name]} hits in Redis, the function ran {ran} times")
+        print(f"  {name:26}{show(seconds)}   {told['hits'][name]} shared hits, the function ran {ran} times")
 
 
 def stampede() -> int:

@@ -1,11 +1,11 @@
 //! Keeping a store within its limits: what was not read since the hand last passed goes first.
 
 use std::io;
+use std::os::unix::fs::FileExt;
 
 use super::error::damaged;
 use super::layout::{Kind, Slot, visited_at};
 use super::turn::Turn;
-use std::os::unix::fs::FileExt;
 
 /// What one process lets the store hold. Of several processes with different limits, each keeps to its
 /// own when it stores, so that the smallest ones count.

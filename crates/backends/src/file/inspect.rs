@@ -1,15 +1,13 @@
 //! What is in a directory, for people.
 
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::changes::rest;
 use super::directory::Directory;
 use super::error::failed;
-use super::layout::Beginning;
-use super::layout::{Kind, LOCK_PREFIX, Record, Slot, region_at};
+use super::layout::{Beginning, Kind, LOCK_PREFIX, Record, SLOTS, Slot};
 use super::live::Live;
 use super::recover::read;
 use crate::backend::Remaining;
@@ -84,7 +82,7 @@ fn look(live: &Live, path: &Path) -> io::Result<Inspection> {
             found.bytes = header.bytes;
             (header.used, header.dirty)
         }
-        Beginning::Damaged => (super::layout::SLOTS, true),
+        Beginning::Damaged => (SLOTS, true),
         Beginning::Foreign => return Err(super::error::damaged()),
     };
     found.interrupted = interrupted;
@@ -144,20 +142,7 @@ fn listed(live: &Live, index: u32, slot: &Slot, now: u64) -> io::Result<Listed> 
 
 /// The key in a slot's record, if the record is the slot's and verifies.
 fn key_of(live: &Live, index: u32, slot: &Slot) -> io::Result<Option<String>> {
-    let record = if slot.in_file {
-        match live.directory.large(&Slot::file_name(index, slot.id)) {
-            Ok(file) => super::large::read(&file, slot.size)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        }
-    } else {
-        let mut record = vec![0; slot.size as usize];
-        match live.data.read_exact_at(&mut record, region_at(index)) {
-            Ok(()) => Some(record.into()),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
-            Err(error) => return Err(error),
-        }
-    };
+    let record = live.record(index, slot)?;
     let record = record.as_deref();
     let parts = record.and_then(|record| Record::decode(record, slot.id, true));
     Ok(parts.map(|(key, _)| key.to_owned()))

@@ -366,3 +366,93 @@ impl Record {
         Some((std::str::from_utf8(key).ok()?, value))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    prop_compose! {
+        fn slots()(
+            hash: u128, id: u64, expiry: u64, size in 0..=SPAN, boot: u32, next in 0..=SLOTS,
+            kind in prop_oneof![Just(Kind::Value), Just(Kind::Lock)],
+            in_file: bool, blocks in 0..=16u8, visited: bool,
+        ) -> Slot {
+            Slot { hash, id, expiry, size, boot, next, kind, in_file, blocks, visited }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_slot_comes_back(slot in slots()) {
+            prop_assert_eq!(Slot::from_bytes(&slot.to_bytes()), Some(slot));
+        }
+
+        #[test]
+        fn a_changed_slot_is_none(slot in slots(), at in 0..SLOT_LEN, bit in 0..8) {
+            prop_assume!(at != VISITED);
+            let mut bytes = slot.to_bytes();
+            bytes[at] ^= 1u8 << bit;
+            prop_assert_eq!(Slot::from_bytes(&bytes), None);
+        }
+
+        #[test]
+        fn a_slot_written_halfway_is_none(old in slots(), new in slots(), until in 1..SLOT_LEN) {
+            let mut bytes = old.to_bytes();
+            bytes[..until].copy_from_slice(&new.to_bytes()[..until]);
+            let read = Slot::from_bytes(&bytes);
+            // The mark belongs to neither.
+            let plain = |slot: Slot| Slot { visited: false, ..slot };
+            prop_assert!(read.is_none_or(|read| plain(read) == plain(old) || plain(read) == plain(new)));
+        }
+
+        #[test]
+        fn any_bytes_are_no_slot(bytes: [u8; SLOT_LEN]) {
+            prop_assert_eq!(Slot::from_bytes(&bytes), None);
+        }
+
+        #[test]
+        fn a_record_comes_back(key: String, value: Vec<u8>, id: u64) {
+            let record = Record::encode(&key, &value, id);
+            prop_assert_eq!(record.len() as u64, Record::size(&key, value.len() as u64));
+            for verify in [true, false] {
+                prop_assert_eq!(Record::decode(&record, id, verify), Some((&*key, &*value)));
+            }
+            prop_assert_eq!(Record::decode(&record, id ^ 1, false), None);
+        }
+
+        #[test]
+        fn a_changed_or_shortened_record_is_none(
+            key: String, value: Vec<u8>, id: u64, at: prop::sample::Index, bit in 0..8,
+        ) {
+            let record = Record::encode(&key, &value, id);
+            let at = at.index(record.len());
+            prop_assert_eq!(Record::decode(&record[..at], id, true), None);
+            let mut changed = record;
+            changed[at] ^= 1u8 << bit;
+            prop_assert_eq!(Record::decode(&changed, id, true), None);
+        }
+
+        #[test]
+        fn any_bytes_are_no_record(bytes: Vec<u8>, id: u64) {
+            prop_assert_eq!(Record::decode(&bytes, id, true), None);
+        }
+
+        #[test]
+        fn a_header_comes_back(used in 0..=SLOTS, entries: u32, bytes: u64, boot: u64, dirty: bool) {
+            let header = Header { used, free: used, entries, bytes, boot, dirty, hand: 1, sweep: 2 };
+            let Beginning::Header(read) = Header::from_bytes(&header.to_bytes()) else {
+                panic!("it is whole");
+            };
+            prop_assert_eq!(read, header);
+        }
+
+        #[test]
+        fn a_changed_header_is_none(used in 0..=SLOTS, at in 0..Header::LEN, bit in 0..8) {
+            let mut bytes = Header { used, ..Header::default() }.to_bytes();
+            bytes[at] ^= 1u8 << bit;
+            prop_assert!(!matches!(Header::from_bytes(&bytes), Beginning::Header(_)));
+        }
+    }
+}

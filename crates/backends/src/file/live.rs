@@ -24,8 +24,8 @@ use super::error::failed;
 use super::forks::Private;
 use super::large;
 use super::layout::{
-    Beginning, Bucket, Header, INDEX_LEN, Record, SLOT_LEN, Slot, bucket_at, key_hash, region_at,
-    slot_at, visited_at,
+    Beginning, Bucket, Header, INDEX_LEN, Kind, Record, SLOT_LEN, Slot, bucket_at, key_hash,
+    region_at, slot_at, visited_at,
 };
 use super::wake::Waiters;
 use crate::error::Result;
@@ -142,8 +142,12 @@ impl Live {
 
     pub(super) fn header(&self) -> io::Result<Beginning> {
         let mut bytes = [0; Header::LEN];
-        self.index.read_exact_at(&mut bytes, 0)?;
-        Ok(Header::from_bytes(&bytes))
+        match self.index.read_exact_at(&mut bytes, 0) {
+            Ok(()) => Ok(Header::from_bytes(&bytes)),
+            // Somebody has put another file's bytes into it.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Beginning::Foreign),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn bucket(&self, hash: u128) -> io::Result<Bucket> {
@@ -161,6 +165,14 @@ impl Live {
 
     /// Looks a hash up, once.
     pub(super) fn look(&self, hash: u128) -> io::Result<Look> {
+        match self.walk(hash) {
+            // The index was shortened: whoever has a turn finds that out.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Look::Unsteady),
+            look => look,
+        }
+    }
+
+    fn walk(&self, hash: u128) -> io::Result<Look> {
         let bucket = self.bucket(hash)?;
         let mut next = bucket.head;
         for _ in 0..LONGEST_CHAIN {
@@ -172,7 +184,7 @@ impl Live {
             let Some(slot) = self.slot(next - 1)? else {
                 return Ok(Look::Unsteady);
             };
-            if slot.hash == hash && slot.kind != super::layout::Kind::Free {
+            if slot.hash == hash && slot.kind != Kind::Free {
                 return Ok(Look::Found(next - 1, slot));
             }
             next = slot.next;
@@ -180,33 +192,34 @@ impl Live {
         Ok(Look::Unsteady)
     }
 
-    /// The value that a slot leads to; None when what is there is not what the slot says.
-    pub(super) fn fetch(&self, index: u32, slot: &Slot, key: &str) -> io::Result<Option<Bytes>> {
-        let (record, verify) = if slot.in_file {
-            let file = match self.directory.large(&Slot::file_name(index, slot.id)) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            // A file gets its name when it is whole. Only what a crash of the machine may have lost of
-            // it is looked for.
-            let verify = self.boot == 0 || slot.boot != self.boot as u32;
-            (large::read(&file, slot.size)?, verify)
+    /// The bytes that a slot leads to, unproven; None when there are none of that length.
+    pub(super) fn record(&self, index: u32, slot: &Slot) -> io::Result<Option<Bytes>> {
+        let read = if slot.in_file {
+            self.directory
+                .large(&Slot::file_name(index, slot.id))
+                .and_then(|file| large::read(&file, slot.size))
         } else {
             let mut record = vec![0; slot.size as usize];
-            match self.data.read_exact_at(&mut record, region_at(index)) {
-                Ok(()) => (Some(record.into()), true),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => (None, true),
-                Err(error) => return Err(error),
-            }
+            let read = self.data.read_exact_at(&mut record, region_at(index));
+            read.map(|()| Some(record.into()))
         };
-        let Some(record) = record else {
+        match read.as_ref().map_err(io::Error::kind) {
+            Err(io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => Ok(None),
+            _ => read,
+        }
+    }
+
+    /// The value that a slot leads to; None when what is there is not what the slot says.
+    pub(super) fn fetch(&self, index: u32, slot: &Slot, key: &str) -> io::Result<Option<Bytes>> {
+        // A file gets its name when it is whole: only what a crash of the machine may have lost of it
+        // is looked for.
+        let verify = !slot.in_file || self.boot == 0 || slot.boot != self.boot as u32;
+        let Some(record) = self.record(index, slot)? else {
             return Ok(None);
         };
-        match Record::decode(&record, slot.id, verify) {
-            Some((found, _)) if found == key => Ok(Some(record.slice(Record::LEN + key.len()..))),
-            _ => Ok(None),
-        }
+        let parts = Record::decode(&record, slot.id, verify);
+        let is_it = parts.is_some_and(|(found, _)| found == key);
+        Ok(is_it.then(|| record.slice(Record::LEN + key.len()..)))
     }
 
     /// Tells eviction that a slot was read.

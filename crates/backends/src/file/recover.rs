@@ -85,6 +85,7 @@ pub(super) fn recover(live: &Live, used: Option<u32>) -> io::Result<Header> {
     }
     live.index.write_all_at(&buckets, BUCKETS_RANGE.0)?;
     remove_files(live, |name| is_record(name) && !files.contains(name))?;
+    remove_abandoned(live)?;
     Ok(header)
 }
 
@@ -108,7 +109,7 @@ fn remove_files(live: &Live, goes: impl Fn(&str) -> bool) -> io::Result<()> {
 }
 
 /// Whether a file's name is one that [`Slot::file_name`] makes.
-pub(super) fn is_record(name: &str) -> bool {
+fn is_record(name: &str) -> bool {
     let hex = |part: &str, len| part.len() == len && part.bytes().all(|b| b.is_ascii_hexdigit());
     name.split_once('-')
         .is_some_and(|(index, id)| hex(index, 6) && hex(id, 16))

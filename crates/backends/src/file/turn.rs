@@ -235,11 +235,7 @@ impl<'a> Turn<'a> {
         let Some(place) = found else {
             return self.link(index, slot, old);
         };
-        if slot.held() == old.held()
-            && slot.in_file == old.in_file
-            && !slot.in_file
-            && kind == old.kind
-        {
+        if !slot.in_file && !old.in_file && slot.blocks == old.blocks {
             slot.visited = old.visited;
             return self.write_slot(index, &slot);
         }
