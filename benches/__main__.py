@@ -19,6 +19,7 @@ MODULES = {
     "p07_p09_redis": ("P7", "P8", "P9"),
     "p10_memcached": ("P10",),
     "p11_file": ("P11",),
+    "io_client": ("IO",),
     "p12_codec": ("P12",),
     "p14_threads": ("P14",),
     "p15_stampede": ("P15",),

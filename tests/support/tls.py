@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from socket import gethostname
 
 import trustme
 
@@ -22,9 +23,9 @@ class Certificates:
 
 
 def issue(folder: Path) -> Certificates:
-    """A new authority and a certificate of its for ``localhost`` and ``127.0.0.1``."""
+    """A new authority and a certificate of its for ``localhost``, ``127.0.0.1`` and this machine's name."""
     authority = trustme.CA()
-    server = authority.issue_cert("localhost", "127.0.0.1")
+    server = authority.issue_cert("localhost", "127.0.0.1", gethostname())
     made = Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key")
     authority.cert_pem.write_to_path(str(made.authority))
     server.cert_chain_pems[0].write_to_path(str(made.certificate))

@@ -1,5 +1,6 @@
 //! Backends as Python sees them: ours wrapped for Python, and Python's own adapted for the engine.
 
+mod cachekitio;
 mod file;
 mod memcached;
 mod native;
@@ -8,11 +9,12 @@ mod python;
 use std::{sync::Arc, time::Duration};
 
 use cachekit::store::{GuardConfig, Store};
-use cachekit_backends::Backend;
+use cachekit_backends::{Backend, cachekitio::Tally};
 use cachekit_engine::breaker::BreakerConfig;
 use cachekit_wire::keys::tenant_key;
 use pyo3::{intern, prelude::*};
 
+pub(crate) use self::cachekitio::{CachekitIO, Told};
 pub(crate) use self::native::NativeBackend;
 use self::python::PythonBackend;
 use crate::{
@@ -32,6 +34,8 @@ pub(crate) struct Resolved {
     /// What depends on the process's settings.
     pub(crate) settings: Settings,
     tenant: Option<Arc<str>>,
+    /// Where the function tells its hits and misses.
+    pub(crate) tally: Option<Arc<Tally>>,
 }
 
 impl Resolved {
@@ -42,6 +46,7 @@ impl Resolved {
             budget: BUDGET,
             settings,
             tenant: None,
+            tally: None,
         }
     }
 
@@ -82,6 +87,7 @@ pub(crate) fn resolve(
             budget: ours.timeout,
             settings,
             tenant: ours.tenant.clone(),
+            tally: ours.tally.clone(),
         });
     }
     let backend: Arc<dyn Backend> =
@@ -92,6 +98,7 @@ pub(crate) fn resolve(
         budget: BUDGET,
         settings,
         tenant: None,
+        tally: None,
     })
 }
 

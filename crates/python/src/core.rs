@@ -27,7 +27,7 @@ use pyo3::{
 };
 
 use crate::{
-    backend::{self, Resolved},
+    backend::{self, Resolved, Told},
     clock::CLOCK,
     codec::{ArgPolicy, Held, Scope},
     log::log,
@@ -52,6 +52,7 @@ pub(crate) struct Core {
     keys: KeyPrefix,
     clearing: Clearing,
     resolved: Mutex<Option<Resolved>>,
+    told: Told,
     warned: AtomicU32,
 }
 
@@ -94,6 +95,7 @@ impl Core {
             keys,
             namespace,
             resolved: Mutex::new(None),
+            told: Told::default(),
             warned: AtomicU32::new(0),
             options,
         })
@@ -136,6 +138,9 @@ impl Core {
 
     fn find_backend(&self, py: Python<'_>) -> PyResult<Resolved> {
         if let Some(resolved) = &*self.resolved.lock() {
+            if let Some(tally) = &resolved.tally {
+                self.told.tell(tally, &self.function.stats.snapshot());
+            }
             return Ok(resolved.clone());
         }
         let settings = self.options.settings(py)?;

@@ -53,7 +53,7 @@ mod _native {
     #[pymodule_export]
     use super::async_call::AsyncCall;
     #[pymodule_export]
-    use super::backend::NativeBackend;
+    use super::backend::{CachekitIO, NativeBackend};
     #[pymodule_export]
     use super::bridge::LoopBridge;
     #[pymodule_export]

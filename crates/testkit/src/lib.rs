@@ -5,6 +5,8 @@
 pub mod contract;
 pub mod proxy;
 pub mod raw;
+#[cfg(feature = "scripted")]
+pub mod scripted;
 pub mod servers;
 mod temp;
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         TimeoutConfigurableBackend,
         TTLInspectableBackend,
     )
+    from cachekit.backends.cachekitio import CachekitIOBackend, CachekitIOBackendConfig
     from cachekit.backends.errors import BackendError, BackendErrorType, CapabilityNotAvailableError
     from cachekit.backends.file import FileBackend, FileBackendConfig
     from cachekit.backends.memcached import MemcachedBackend
@@ -21,6 +22,8 @@ _HOMES = {
     "BackendError": "cachekit.backends.errors",
     "BackendErrorType": "cachekit.backends.errors",
     "BaseBackend": "cachekit.backends.base",
+    "CachekitIOBackend": "cachekit.backends.cachekitio.backend",
+    "CachekitIOBackendConfig": "cachekit.backends.cachekitio.config",
     "CapabilityNotAvailableError": "cachekit.backends.errors",
     "FileBackend": "cachekit.backends.file.backend",
     "FileBackendConfig": "cachekit.backends.file.config",
@@ -36,6 +39,8 @@ __all__ = [
     "BackendError",
     "BackendErrorType",
     "BaseBackend",
+    "CachekitIOBackend",
+    "CachekitIOBackendConfig",
     "CapabilityNotAvailableError",
     "FileBackend",
     "FileBackendConfig",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cachekit.config import effective, fields
-from cachekit.config.validation import absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ _KINDS = (
     ),
     ("File", "cachekit.backends.file.backend:FileBackend", fields.FILE, ("CACHEKIT_FILE_CACHE_DIR",)),
 )
-
-_TO_COME = ("CachekitIO",)
 
 _told_local = False
 _told_ambiguous = False
@@ -58,20 +55,14 @@ class DefaultBackendProvider:
             return None
         if len(found) > 1:
             _tell_ambiguous([variable for _, variable in found])
-        kind, variable = found[0]
-        return self._backend(kind, variable)
+        return self._backend(found[0][0])
 
     def get_managed(self) -> BaseBackend:
         """The CachekitIO backend of the account that CACHEKIT_API_KEY names, whatever else is set."""
-        return self._backend(_KINDS[0], "CACHEKIT_API_KEY")
+        return self._backend(_KINDS[0])
 
-    def _backend(self, kind: _Kind, variable: str) -> BaseBackend:
+    def _backend(self, kind: _Kind) -> BaseBackend:
         name, home, table, _ = kind
-        if name in _TO_COME:
-            raise absent(
-                f"the {name} backend, which {variable} selects,",
-                f"unset {variable}, or name a backend with backend= or set_default_backend()",
-            )
         values = effective.current().values if table is fields.REDIS else fields.given(table, None)
         made_from = tuple(values[setting.name] for setting in table)
         made = self._made.get(name)

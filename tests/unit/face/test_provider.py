@@ -71,26 +71,6 @@ def test_empty_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert DefaultBackendProvider().get_backend() is None
 
 
-@pytest.mark.parametrize(
-    ("variable", "kind"),
-    [
-        ("CACHEKIT_API_KEY", "CachekitIO"),
-    ],
-)
-def test_backends_to_come_are_not_silently_replaced(variable: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(variable, "sensitive")
-
-    @cache
-    def f() -> int:
-        return 1
-
-    with pytest.raises(ConfigurationError, match=f"{kind} backend.*{variable}") as caught:
-        f()
-    assert "sensitive" not in str(caught.value)
-    monkeypatch.delenv(variable)
-    assert f() == 1
-
-
 def test_two_backends_are_warned_about_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://:hunter2@127.0.0.1:1")
     monkeypatch.setenv("CACHEKIT_MEMCACHED_SERVERS", '["a:1"]')

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::call::{Call, Talk};
 use super::key;
 use super::link::Link;
+use super::lock;
 use super::{Entry, Live, MAX_TTL};
 use crate::backend::{Detail, Found, Health, Remaining};
 use crate::error::{BackendError, ErrorKind, Result};
@@ -20,6 +21,9 @@ const TTL: HeaderName = HeaderName::from_static("x-cachekit-ttl");
 const TTL_OLD: HeaderName = HeaderName::from_static("x-ttl");
 const STALE_TTL: HeaderName = HeaderName::from_static("x-cachekit-stale-ttl");
 const FRESHNESS: HeaderName = HeaderName::from_static("x-cachekit-freshness");
+
+/// How long a lock is taken for to store what is not there.
+const ADDING: Duration = Duration::from_secs(2);
 
 /// One conversation with the API.
 pub(super) struct Api<'a>(pub(super) Talk<'a>);
@@ -96,8 +100,25 @@ impl<'a> Api<'a> {
         Ok((found, item.map(|found| found.value)))
     }
 
-    /// Stores the value if there is no entry. A concurrent call may win.
+    /// Stores the value if there is no entry. The API has no such request, but a lock, under which
+    /// one of those who would store it at once does.
     pub(super) async fn add(&self, key: &str, value: &[u8]) -> Result<Bytes> {
+        let mut pauses = lock::Pauses::default();
+        loop {
+            if let Some(found) = self.get(key, false).await? {
+                return Ok(found.value);
+            }
+            if let Some(id) = self.acquire(key, ADDING).await? {
+                let added = self.add_alone(key, value).await;
+                // A lock that is not given back ends soon.
+                let _ = self.release(key, &id).await;
+                return added;
+            }
+            pauses.nap(self.0.deadline).await;
+        }
+    }
+
+    async fn add_alone(&self, key: &str, value: &[u8]) -> Result<Bytes> {
         if let Some(found) = self.get(key, false).await? {
             return Ok(found.value);
         }

@@ -108,6 +108,7 @@ impl Talk<'_> {
     pub(super) async fn ask(&self, call: &Call, expected: &[u16]) -> Result<Answer> {
         let mut attempt = 0;
         let mut replaced = false;
+        let mut before = None;
         loop {
             let (failure, was_open) = match self.attempt(call, expected).await {
                 Ok(answer) => return Ok(answer),
@@ -120,7 +121,11 @@ impl Talk<'_> {
                 Again::Harmless => call.repeatable,
             };
             if !repeatable {
-                return Err(error);
+                // What went wrong tells more than that the time for another attempt was too short.
+                return Err(match before {
+                    Some(before) if error.kind() == ErrorKind::Timeout => before,
+                    _ => error,
+                });
             }
             // A connection that was open before and is lost says nothing about the server.
             if was_open && !replaced {
@@ -136,6 +141,7 @@ impl Talk<'_> {
             }
             attempt += 1;
             tracing::debug!(%error, attempt, ?pause, "a call of the CachekitIO API is repeated");
+            before = Some(error);
             tokio::time::sleep(pause).await;
         }
     }

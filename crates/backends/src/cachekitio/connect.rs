@@ -204,3 +204,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
             .with_interval(Duration::from_secs(10)),
     )
 }
+
+#[cfg(test)]
+#[path = "connect_tests.rs"]
+mod tests;

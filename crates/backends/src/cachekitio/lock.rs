@@ -20,9 +20,10 @@ use crate::error::{BackendError, ErrorKind, Result};
 
 const LOCK_ID: HeaderName = HeaderName::from_static("x-cachekit-lock-id");
 
-/// How long a wait for a lock lets pass before it looks again: doubling, and shorter by chance.
-const FIRST_POLL: Duration = Duration::from_millis(50);
-const LONGEST_POLL: Duration = Duration::from_millis(500);
+/// The first and the longest pause before a lock is looked at again.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
 /// The ids of the locks that this process holds, by key and token.
 #[derive(Default)]
 pub(super) struct Holders(Mutex<Ids>);
@@ -111,7 +112,7 @@ impl Api<'_> {
             }
             Some(other) => {
                 // The lease was over and a new lock was given: not the one that was to be kept.
-                self.release(key, shown(&other)?).await?;
+                self.release(key, &other).await?;
                 Ok(false)
             }
             None => Ok(false),
@@ -125,15 +126,15 @@ impl Api<'_> {
         if id.is_empty() {
             return Ok(false);
         }
-        let Ok(id) = shown(&id) else {
-            return Ok(false); // No lock has such an id.
-        };
-        let released = self.release(key, id).await?;
+        let released = self.release(key, &id).await?;
         holders.release(key, token);
         Ok(released)
     }
 
-    async fn release(&self, key: &str, id: HeaderValue) -> Result<bool> {
+    pub(super) async fn release(&self, key: &str, id: &str) -> Result<bool> {
+        let Ok(id) = shown(id) else {
+            return Ok(false); // No lock has such an id.
+        };
         let call = Call::new("unlock", Method::DELETE, key::path(key, "/lock")).header(LOCK_ID, id);
         // 400: what was given out under another name is no id here.
         let answer = self.0.ask(&call, &[200, 204, 400, 404, 409]).await?;
@@ -154,7 +155,7 @@ impl Api<'_> {
         };
         let stored = self.0.ask(&call, &[200, 201, 204]).await;
         // Released even if the value was not stored: those who wait must not wait in vain.
-        let released = self.release(key, shown(&id)?).await;
+        let released = self.release(key, &id).await;
         self.0.live.holders.release(key, token);
         stored?;
         released?;
@@ -166,21 +167,36 @@ impl Client {
     /// Waits until the value that the lock's holder computes may be there, by looking for it. That
     /// the lock is free again without a value does not show; the caller asks for it after a while.
     pub(super) async fn wait_for_release(&self, key: &str, at_most: Duration) -> Result<Released> {
-        let deadline = super::after(at_most.min(2 * LONGEST_POLL));
-        let mut pause = FIRST_POLL;
+        let deadline = super::after(at_most.min(2 * LONGEST_PAUSE));
+        let mut pauses = Pauses::default();
         loop {
+            pauses.nap(deadline).await;
             let left = deadline.saturating_duration_since(Instant::now());
-            let nap = pause.mul_f64(half_to_one()).min(left);
-            tokio::time::sleep(nap).await;
-            let left = left.saturating_sub(nap);
             if left.is_zero() {
                 return Ok(Released::Elapsed);
             }
             if self.here(left).exists(key).await? {
                 return Ok(Released::Notified);
             }
-            pause = (pause * 2).min(LONGEST_POLL);
         }
+    }
+}
+
+/// What those who wait for a lock let pass before they look again: doubling, and shorter by chance.
+pub(super) struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pauses {
+    /// Lets the next pause pass, or what is left until the deadline.
+    pub(super) async fn nap(&mut self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        tokio::time::sleep(self.0.mul_f64(half_to_one()).min(left)).await;
+        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
     }
 }
 

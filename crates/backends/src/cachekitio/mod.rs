@@ -33,8 +33,8 @@ pub use self::config::{CachekitIOConfig, DEFAULT_URL};
 use self::connect::Connector;
 use self::link::{Links, Slot};
 use self::lock::Holders;
-pub use self::session::Counters;
 use self::session::Session;
+pub use self::session::{Counters, Tally};
 use crate::backend::{AsyncBackend, Backend, Capabilities, Found, Health, Locking, Remaining};
 use crate::error::{BackendError, ErrorKind, Result};
 use crate::net::pool::Pool;
@@ -54,7 +54,7 @@ pub struct CachekitIOBackend(Client);
 /// What the blocking, the locking and the asynchronous operations work on.
 struct Client {
     config: CachekitIOConfig,
-    counters: session::Source,
+    tally: Arc<Tally>,
     live: PerProcess<Arc<Live>>,
 }
 
@@ -84,11 +84,11 @@ impl CachekitIOBackend {
     /// A backend for the service that `config` names.
     #[must_use]
     pub fn new(config: CachekitIOConfig) -> Self {
-        let counters = session::Source::default();
-        let live = PerProcess::new(Live::new(&config, Session::new(&counters)));
+        let tally = Arc::default();
+        let live = PerProcess::new(Live::new(&config, Session::new(&tally)));
         Self(Client {
             config,
-            counters,
+            tally,
             live,
         })
     }
@@ -99,13 +99,11 @@ impl CachekitIOBackend {
         self.0.config.api_url()
     }
 
-    /// Tells where the hits and misses come from that every request reports to the service. Without
-    /// it, or where it gives None, requests say that there is no in-process cache.
-    ///
-    /// The first call decides.
-    pub fn report(&self, counters: impl Fn() -> Option<Counters> + Send + Sync + 'static) {
-        // A second face over the same backend counts the same functions.
-        let _ = self.0.counters.set(Box::new(counters));
+    /// Where the functions over this backend tell their hits and misses, which every request reports
+    /// to the service. Until one does, requests say that there is no in-process cache.
+    #[must_use]
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.0.tally
     }
 
     /// The entry under `key` with whether its TTL has passed; [`Backend::get`] gives fresh ones only.
@@ -189,7 +187,7 @@ impl CachekitIOBackend {
 impl Client {
     fn live(&self) -> &Arc<Live> {
         self.live
-            .get(|| Live::new(&self.config, Session::of_child(&self.counters)))
+            .get(|| Live::new(&self.config, Session::of_child(&self.tally)))
     }
 
     /// Runs a conversation on the calling thread.

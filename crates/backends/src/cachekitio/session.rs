@@ -1,10 +1,10 @@
 //! The hits and misses that every request reports to the service.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use parking_lot::Mutex;
 
 const ID: HeaderName = HeaderName::from_static("x-cachekit-session-id");
 const START: HeaderName = HeaderName::from_static("x-cachekit-session-start");
@@ -25,57 +25,77 @@ pub struct Counters {
     pub misses: u64,
 }
 
-type Counting = Box<dyn Fn() -> Option<Counters> + Send + Sync>;
-
-/// Who counts, once that is known.
-pub(super) type Source = Arc<OnceLock<Counting>>;
-
-/// A stretch of one process's life during which no counter goes backwards: the service takes
-/// numbers that do for a replay. A fork's child has a session of its own, and so has the time after
-/// statistics were cleared.
-pub(super) struct Session {
-    source: Source,
-    state: Mutex<State>,
+/// What all functions over one backend have counted; it only grows.
+#[derive(Debug, Default)]
+pub struct Tally {
+    counting: AtomicBool,
+    l1_hits: AtomicU64,
+    l2_hits: AtomicU64,
+    misses: AtomicU64,
 }
 
-struct State {
+impl Tally {
+    /// Adds what a function has counted since `told`, which becomes `now`. A function whose counters
+    /// were cleared began anew.
+    pub fn add(&self, told: &mut Counters, now: Counters) {
+        let new = now.since(*told).unwrap_or(now);
+        *told = now;
+        self.l1_hits.fetch_add(new.l1_hits, Ordering::Relaxed);
+        self.l2_hits.fetch_add(new.l2_hits, Ordering::Relaxed);
+        self.misses.fetch_add(new.misses, Ordering::Relaxed);
+        self.counting.store(true, Ordering::Relaxed);
+    }
+
+    /// None until a function has counted.
+    fn counters(&self) -> Option<Counters> {
+        self.counting.load(Ordering::Relaxed).then(|| Counters {
+            l1_hits: self.l1_hits.load(Ordering::Relaxed),
+            l2_hits: self.l2_hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+        })
+    }
+}
+
+/// What one process reports under one name. No counter goes backwards, as the service takes numbers
+/// that do for a replay; a fork's child has a session of its own.
+pub(super) struct Session {
+    tally: Arc<Tally>,
     id: HeaderValue,
     start: HeaderValue,
-    /// What was counted before the session began, and at its last request.
-    base: Option<Counters>,
-    last: Counters,
+    /// What was counted before the session began.
+    base: Counters,
 }
 
 impl Session {
-    pub(super) fn new(source: &Source) -> Self {
-        Self::with_base(source, Some(Counters::default()))
+    pub(super) fn new(tally: &Arc<Tally>) -> Self {
+        Self::with_base(tally, Some(Counters::default()))
     }
 
-    /// The session of a fork's child: what its parent counted was reported by the parent.
-    pub(super) fn of_child(source: &Source) -> Self {
-        Self::with_base(source, None)
+    /// The session of a fork's child: what its parent counted is reported by the parent.
+    pub(super) fn of_child(tally: &Arc<Tally>) -> Self {
+        Self::with_base(tally, tally.counters())
     }
 
-    fn with_base(source: &Source, base: Option<Counters>) -> Self {
+    fn with_base(tally: &Arc<Tally>, base: Option<Counters>) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let start = since.unwrap_or_default().as_millis();
         Self {
-            source: Arc::clone(source),
-            state: Mutex::new(State::new(base)),
+            tally: Arc::clone(tally),
+            id: HeaderValue::try_from(uuid()).expect("hexadecimal digits"),
+            start: HeaderValue::from(u64::try_from(start).unwrap_or(u64::MAX)),
+            base: base.unwrap_or_default(),
         }
     }
 
     /// Writes the headers of one request.
     pub(super) fn write(&self, headers: &mut HeaderMap) {
-        let counting = self.source.get();
-        let mut state = self.state.lock();
-        // Counted within the lock, so that the order of requests is that of their numbers.
-        let Some(now) = counting.and_then(|counters| counters()) else {
+        let Some(now) = self.tally.counters() else {
             headers.insert(L1_STATUS, HeaderValue::from_static("disabled"));
             return;
         };
-        let counted = state.count(now);
-        headers.insert(ID, state.id.clone());
-        headers.insert(START, state.start.clone());
-        drop(state);
+        let counted = now.since(self.base).unwrap_or_default();
+        headers.insert(ID, self.id.clone());
+        headers.insert(START, self.start.clone());
         headers.insert(L1_HITS, counted.l1_hits.into());
         headers.insert(L2_HITS, counted.l2_hits.into());
         headers.insert(MISSES, counted.misses.into());
@@ -85,33 +105,6 @@ impl Session {
             HeaderValue::try_from(rate).expect("digits and a point"),
         );
         headers.insert(L1_STATUS, HeaderValue::from_static("enabled"));
-    }
-}
-
-impl State {
-    fn new(base: Option<Counters>) -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let start = since.unwrap_or_default().as_millis();
-        Self {
-            id: HeaderValue::try_from(uuid()).expect("hexadecimal digits"),
-            start: HeaderValue::from(u64::try_from(start).unwrap_or(u64::MAX)),
-            base,
-            last: Counters::default(),
-        }
-    }
-
-    /// What this session has counted so far; begins a new one where it would be less than before.
-    fn count(&mut self, now: Counters) -> Counters {
-        let base = *self.base.get_or_insert(now);
-        if let Some(counted) = now.since(base)
-            && counted.since(self.last).is_some()
-        {
-            self.last = counted;
-            return counted;
-        }
-        *self = Self::new(Some(Counters::default()));
-        self.last = now;
-        now
     }
 }
 
@@ -165,20 +158,6 @@ mod tests {
         }
     }
 
-    /// A session that reports these numbers.
-    fn session(child: bool) -> (Session, Arc<Mutex<Option<Counters>>>) {
-        let told = Arc::new(Mutex::new(None));
-        let source = Source::default();
-        let theirs = Arc::clone(&told);
-        assert!(source.set(Box::new(move || *theirs.lock())).is_ok());
-        let session = if child {
-            Session::of_child(&source)
-        } else {
-            Session::new(&source)
-        };
-        (session, told)
-    }
-
     fn written(session: &Session) -> HashMap<String, String> {
         let mut headers = HeaderMap::new();
         session.write(&mut headers);
@@ -193,18 +172,17 @@ mod tests {
 
     #[test]
     fn without_functions_there_is_no_cache_in_the_process() {
-        let (counted, _) = session(false);
-        for session in [Session::new(&Source::default()), counted] {
-            let headers = written(&session);
-            assert_eq!(headers.len(), 1);
-            assert_eq!(headers["l1-status"], "disabled");
-        }
+        let headers = written(&Session::new(&Arc::default()));
+        assert_eq!(headers.len(), 1);
+        assert_eq!(headers["l1-status"], "disabled");
     }
 
     #[test]
     fn all_that_was_counted_is_told() {
-        let (session, told) = session(false);
-        *told.lock() = Some(counters(2, 1, 7));
+        let tally = Arc::<Tally>::default();
+        let session = Session::new(&tally);
+        tally.add(&mut Counters::default(), counters(1, 1, 3));
+        tally.add(&mut Counters::default(), counters(1, 0, 4));
         let headers = written(&session);
         for (name, value) in [
             ("l1-hits", "2"),
@@ -216,51 +194,40 @@ mod tests {
             assert_eq!(headers[name], value, "{name}");
         }
         assert_eq!(headers["session-id"].len(), 36);
-        assert!(
-            headers["session-start"]
-                .parse::<u64>()
-                .is_ok_and(|ms| ms > 1_600_000_000_000)
-        );
-    }
-
-    #[test]
-    fn cleared_statistics_begin_a_session() {
-        let (session, told) = session(false);
-        let id = |now| {
-            *told.lock() = Some(now);
-            written(&session)["session-id"].clone()
-        };
-        let first = id(counters(5, 5, 5));
-        assert_eq!(id(counters(5, 6, 5)), first);
-        let second = id(counters(0, 0, 1));
-        assert_ne!(second, first);
-        assert_eq!(id(counters(0, 0, 1)), second);
+        let start = headers["session-start"].parse::<u64>();
+        assert!(start.is_ok_and(|ms| ms > 1_600_000_000_000));
     }
 
     #[test]
     fn a_child_reports_what_it_counted_itself() {
-        let (session, told) = session(true);
-        *told.lock() = Some(counters(100, 10, 10));
-        assert_eq!(written(&session)["l1-hits"], "0");
-        *told.lock() = Some(counters(103, 10, 11));
-        let headers = written(&session);
+        let tally = Arc::<Tally>::default();
+        let (parent, mut told) = (Session::new(&tally), Counters::default());
+        tally.add(&mut told, counters(100, 10, 10));
+        let child = Session::of_child(&tally);
+        assert_eq!(written(&child)["l1-hits"], "0");
+        tally.add(&mut told, counters(103, 10, 11));
+        let headers = written(&child);
         assert_eq!((&*headers["l1-hits"], &*headers["misses"]), ("3", "1"));
+        assert_ne!(headers["session-id"], written(&parent)["session-id"]);
     }
 
     proptest! {
         #[test]
-        fn no_counter_goes_backwards_in_a_session(
-            reports in prop::collection::vec((0u64..9, 0u64..9, 0u64..9), 1..50),
-            child in any::<bool>(),
+        fn no_counter_goes_backwards(
+            reports in prop::collection::vec((0usize..3, 0u64..9, 0u64..9, 0u64..9), 1..50),
         ) {
-            let (session, told) = session(child);
-            let mut last = HashMap::<String, [u64; 3]>::new();
-            for (l1_hits, l2_hits, misses) in reports {
-                *told.lock() = Some(counters(l1_hits, l2_hits, misses));
+            let tally = Arc::<Tally>::default();
+            let session = Session::new(&tally);
+            let mut told = [Counters::default(); 3];
+            let mut last = [0; 3];
+            // Counters that are less than before were cleared meanwhile.
+            for (function, l1_hits, l2_hits, misses) in reports {
+                tally.add(&mut told[function], counters(l1_hits, l2_hits, misses));
                 let headers = written(&session);
-                let now = ["l1-hits", "l2-hits", "misses"].map(|name| headers[name].parse().expect("a number"));
-                let before = last.insert(headers["session-id"].clone(), now).unwrap_or_default();
-                prop_assert!(before.iter().zip(now).all(|(before, now)| *before <= now));
+                let now = ["l1-hits", "l2-hits", "misses"]
+                    .map(|name| headers[name].parse::<u64>().expect("a number"));
+                prop_assert!(last.iter().zip(now).all(|(before, now)| *before <= now));
+                last = now;
             }
         }
     }

@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use cachekit_backends::{
     Backend, BackendError, Detail, ErrorKind, Found, Health, LockReply, Remaining,
+    cachekitio::Tally,
     redis::{RedisBackend, RedisConfig},
 };
 use cachekit_wire::keys::tenant_key;
@@ -19,10 +20,13 @@ use crate::{bridge::LoopBridge, sync_call};
 
 /// One of the engine's backends, for Python.
 #[pyclass(frozen, name = "Backend", module = "cachekit._native")]
+#[derive(Clone)]
 pub(crate) struct NativeBackend {
     pub(super) backend: Arc<dyn Backend>,
     pub(super) timeout: Duration,
     pub(super) tenant: Option<Arc<str>>,
+    /// Where functions tell their hits and misses, where the backend reports them.
+    pub(super) tally: Option<Arc<Tally>>,
 }
 
 impl NativeBackend {
@@ -44,7 +48,7 @@ impl NativeBackend {
     }
 
     /// Runs a future on the I/O thread and returns an awaitable of its result.
-    fn spawn<R: Send + 'static>(
+    pub(super) fn spawn<R: Send + 'static>(
         &self,
         py: Python<'_>,
         key: Option<String>,
@@ -86,7 +90,7 @@ impl Take {
     }
 }
 
-fn span(seconds: f64, what: &str) -> PyResult<Duration> {
+pub(super) fn span(seconds: f64, what: &str) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds)
         .ok()
         .filter(|span| !span.is_zero())
@@ -162,6 +166,7 @@ impl NativeBackend {
             backend: Arc::new(RedisBackend::new(config)),
             timeout: span(socket_timeout, "socket_timeout")?,
             tenant: tenant.map(Arc::from),
+            tally: None,
         })
     }
 
@@ -195,6 +200,7 @@ impl NativeBackend {
             backend: file::open(py, settings)?,
             timeout: lock_timeout,
             tenant: None,
+            tally: None,
         })
     }
 
@@ -226,6 +232,7 @@ impl NativeBackend {
             backend: memcached::open(py, settings)?,
             timeout: span(timeout, "timeout")?,
             tenant: None,
+            tally: None,
         })
     }
 
@@ -235,6 +242,7 @@ impl NativeBackend {
             backend: Arc::clone(&self.backend),
             timeout: span(seconds, "timeout")?,
             tenant: self.tenant.clone(),
+            tally: self.tally.clone(),
         })
     }
 
