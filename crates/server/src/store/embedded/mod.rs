@@ -37,6 +37,8 @@ const WAITING_CHANGES: usize = 1024;
 const MEMTABLE: u64 = 32 << 20;
 /// About this much disk is taken by journals of what is not yet in tables.
 const MAX_JOURNALS: u64 = 128 << 20;
+/// What a batch has written is in the index a moment later, on any machine within this time.
+const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 /// From this size on values lie in files of their own kind, which compactions do not copy.
 const SEPARATE_FROM: u32 = 4096;
 
@@ -309,19 +311,24 @@ impl Store for EmbeddedStore {
     fn get<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Option<(Facts, Bytes)>>> {
         Box::pin(async move {
             let mut missed = None;
+            let started = Instant::now();
             loop {
                 let now = self.shared.now();
                 let Some(slot) = self.shared.index.read().read(place.full(), now) else {
                     return Ok(None);
                 };
                 if missed == Some(slot.number) {
-                    return Err(StoreError::unavailable(
-                        "the store has lost a value that its index names",
-                    ));
+                    if started.elapsed() > SHOWN_WITHIN {
+                        return Err(StoreError::unavailable(
+                            "the store has lost a value that its index names",
+                        ));
+                    }
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
                 match self.value(slot.number).await? {
                     Some(value) => return Ok(Some((Shared::facts(&slot, now), value))),
-                    // It was replaced or evicted since the index was asked.
+                    // It was replaced or evicted since the index was asked, or has just been and
+                    // the index is about to say so.
                     None => missed = Some(slot.number),
                 }
             }

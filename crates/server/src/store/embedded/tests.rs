@@ -297,6 +297,43 @@ async fn a_reader_never_sees_a_torn_or_missing_value_while_it_is_overwritten() {
     writer.await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_one_entry_that_come_at_once_leave_one() {
+    let held = Arc::new(Held::open());
+    for _ in 0..5 {
+        let mut changes = tokio::task::JoinSet::new();
+        for number in 0..60 {
+            let held = held.clone();
+            changes.spawn(async move {
+                match number % 4 {
+                    0 => drop(held.store.delete(&place("a")).await.unwrap()),
+                    1 => {
+                        let fresh = Duration::from_secs(99);
+                        held.store.expire(&place("a"), fresh).await.unwrap();
+                    }
+                    _ => assert_eq!(
+                        held.put(&place("a"), &number.to_string()).await,
+                        Put::Stored
+                    ),
+                }
+            });
+        }
+        changes.join_all().await;
+    }
+    held.put(&place("b"), "v").await;
+    let before = held.get(&place("a")).await;
+    let entries = held.store.usage().entries;
+    let held = Arc::into_inner(held)
+        .expect("the changes have ended")
+        .reopened()
+        .await;
+    assert_eq!(held.get(&place("a")).await, before);
+    assert_eq!(held.store.usage().entries, entries);
+    let shared = &held.store.shared;
+    assert_eq!(shared.values.len().unwrap() as u64, entries);
+    assert_eq!(shared.entries.len().unwrap() as u64, entries);
+}
+
 #[tokio::test]
 async fn a_full_disk_refuses_writes_and_nothing_else() {
     let held = Held::with(|options| options.min_free_disk = u64::MAX);

@@ -47,8 +47,19 @@ const TICK: Duration = Duration::from_millis(250);
 /// How many expired entries are removed at a time, so that writers do not wait long behind them.
 const EXPIRE_AT_ONCE: usize = 1024;
 
-/// What a batch will have done to an entry: its new slot, or its removal.
-type Effects = HashMap<Arc<str>, (Place, Option<Slot>)>;
+/// What a batch does to one entry. Changes of one entry are merged, so that a batch never holds two
+/// for one key: they would carry the same sequence number, and which one wins would be open.
+struct Effect {
+    place: Place,
+    /// The entry before the batch.
+    before: Option<Slot>,
+    /// The entry behind it.
+    after: Option<Slot>,
+    /// The value, if the batch brings one.
+    value: Option<Bytes>,
+}
+
+type Effects = HashMap<Arc<str>, Effect>;
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -118,7 +129,6 @@ impl Writer {
     ) -> Option<oneshot::Sender<Result<()>>> {
         let shared = self.shared.clone();
         let now = shared.now();
-        let mut batch = shared.database.batch().durability(Some(self.mode()));
         let mut effects = Effects::new();
         let mut outcomes = Vec::new();
         let mut quotas: HashMap<_, Quota> = HashMap::new();
@@ -140,17 +150,10 @@ impl Writer {
                     if matches!(put, Ok(Put::Stored)) {
                         bytes += value.len();
                         let slot = self.new_slot(value.len(), life, now);
-                        if let Some(old) = self.current(&effects, &place, 0) {
-                            batch.remove(&shared.values, old.number.to_be_bytes());
-                        }
-                        batch.insert(&shared.values, slot.number.to_be_bytes(), value);
-                        batch.insert(
-                            &shared.entries,
-                            place.full().as_bytes(),
-                            record::encode(&slot),
-                        );
                         quotas.insert(place.scope().clone(), quota);
-                        effects.insert(place.full().clone(), (place, Some(slot)));
+                        let effect = self.effect(&mut effects, place);
+                        effect.after = Some(slot);
+                        effect.value = Some(value);
                     }
                     match put {
                         Ok(put) => outcomes.push(Outcome::Put(done, put)),
@@ -158,29 +161,22 @@ impl Writer {
                     }
                 }
                 Change::Delete { place, done } => {
-                    let old = self.current(&effects, &place, 0);
-                    if let Some(old) = old {
-                        batch.remove(&shared.values, old.number.to_be_bytes());
-                        batch.remove(&shared.entries, place.full().as_bytes());
-                        effects.insert(place.full().clone(), (place, None));
-                    }
+                    let effect = self.effect(&mut effects, place);
+                    let old = effect.after.take();
+                    effect.value = None;
                     let lived = old.is_some_and(|old| old.ends > now);
                     outcomes.push(Outcome::Truth(done, lived));
                 }
                 Change::Expire { place, fresh, done } => {
-                    let old = self.current(&effects, &place, now);
-                    if let Some(mut slot) = old {
+                    let effect = self.effect(&mut effects, place);
+                    let slot = effect.after.as_mut().filter(|slot| slot.ends > now);
+                    let lives = slot.is_some();
+                    if let Some(slot) = slot {
                         let stale = slot.ends - slot.fresh_until;
                         slot.fresh_until = now + milliseconds(fresh);
                         slot.ends = slot.fresh_until + stale;
-                        batch.insert(
-                            &shared.entries,
-                            place.full().as_bytes(),
-                            record::encode(&slot),
-                        );
-                        effects.insert(place.full().clone(), (place, Some(slot)));
                     }
-                    outcomes.push(Outcome::Truth(done, old.is_some()));
+                    outcomes.push(Outcome::Truth(done, lives));
                 }
                 Change::Close { done } => {
                     closing = Some(done);
@@ -191,24 +187,59 @@ impl Writer {
                 next = changes.try_recv().ok();
             }
         }
-        let committed = if batch.is_empty() {
-            Ok(())
-        } else {
-            self.dirty = true;
-            shared.healthy(batch.commit())
+        let committed = self.commit(&mut effects);
+        let gone = match committed {
+            Ok(()) => self.show(effects, &quotas),
+            Err(_) => Vec::new(),
         };
-        if committed.is_ok() {
-            let gone = self.show(effects, &quotas);
-            for outcome in outcomes {
-                outcome.send(&committed);
+        for outcome in outcomes {
+            outcome.send(&committed);
+        }
+        self.forget(gone, &shared.evicted);
+        closing
+    }
+
+    /// The effect on an entry, which is none yet if it is new.
+    fn effect<'a>(&self, effects: &'a mut Effects, place: Place) -> &'a mut Effect {
+        effects.entry(place.full().clone()).or_insert_with(|| {
+            let before = self.shared.index.read().find(place.full(), 0);
+            Effect {
+                place,
+                before,
+                after: before,
+                value: None,
             }
-            self.forget(gone, &shared.evicted);
-        } else {
-            for outcome in outcomes {
-                outcome.send(&committed);
+        })
+    }
+
+    /// Writes the effects to the disk, all or none.
+    fn commit(&mut self, effects: &mut Effects) -> Result<()> {
+        let shared = &self.shared;
+        let mut batch = shared.database.batch().durability(Some(self.mode()));
+        for (full, effect) in effects {
+            if effect.before == effect.after {
+                continue;
+            }
+            if let Some(old) = effect.before
+                && effect.after.is_none_or(|new| new.number != old.number)
+            {
+                batch.remove(&shared.values, old.number.to_be_bytes());
+            }
+            match effect.after {
+                Some(slot) => {
+                    if let Some(value) = effect.value.take() {
+                        batch.insert(&shared.values, slot.number.to_be_bytes(), value);
+                    }
+                    batch.insert(&shared.entries, full.as_bytes(), record::encode(&slot));
+                }
+                None => batch.remove(&shared.entries, full.as_bytes()),
             }
         }
-        closing
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.dirty = true;
+        shared.healthy(batch.commit())
     }
 
     /// Shows the committed effects in the index; returns the entries that had to make room.
@@ -222,13 +253,13 @@ impl Writer {
         }
         let mut gone = Vec::new();
         let mut index = self.shared.index.write();
-        for (full, (place, slot)) in effects {
-            match slot {
+        for (full, effect) in effects {
+            match effect.after {
                 Some(slot) => match index.find(&full, 0) {
                     Some(old) if old.number == slot.number => {
                         index.extend(&full, slot.fresh_until, slot.ends);
                     }
-                    _ => index.insert(&place, slot),
+                    _ => index.insert(&effect.place, slot),
                 },
                 None => drop(index.remove(&full)),
             }
@@ -267,14 +298,6 @@ impl Writer {
         }
     }
 
-    /// The entry as the changes so far will leave it, if it lives at `now`.
-    fn current(&self, effects: &Effects, place: &Place, now: u64) -> Option<Slot> {
-        match effects.get(place.full()) {
-            Some((_, slot)) => slot.filter(|slot| slot.ends > now),
-            None => self.shared.index.read().find(place.full(), now),
-        }
-    }
-
     fn may_put(
         &mut self,
         place: &Place,
@@ -297,21 +320,21 @@ impl Writer {
             // What has ended makes room first; it leaves the disk with the next tick.
             let gone = self.shared.index.write().expire(now, EXPIRE_AT_ONCE);
             self.ended.extend(gone);
-            let mut share = self.shared.index.read().share(place.scope());
+            let index = self.shared.index.read();
+            let mut share = index.share(place.scope());
             let weigh = |full: &str, slot: Slot| (index::weight(full, slot.size), 1);
-            for (full, (changed, slot)) in effects {
-                if changed.scope() == place.scope() {
+            for (full, effect) in effects {
+                if effect.place.scope() == place.scope() {
                     share.replace(
-                        self.shared
-                            .index
-                            .read()
-                            .find(full, 0)
-                            .map(|old| weigh(full, old)),
-                        slot.map(|new| weigh(full, new)),
+                        index.find(full, 0).map(|old| weigh(full, old)),
+                        effect.after.map(|new| weigh(full, new)),
                     );
                 }
             }
-            let old = self.current(effects, place, 0);
+            let old = match effects.get(place.full()) {
+                Some(effect) => effect.after,
+                None => index.find(place.full(), 0),
+            };
             share.replace(old.map(|old| weigh(place.full(), old)), Some((weight, 1)));
             if share.is_over(quota) {
                 return Ok(Put::OverQuota);
