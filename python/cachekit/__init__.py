@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cachekit.config.nested import (
         BackpressureConfig,
         CircuitBreakerConfig,
+        EncryptionConfig,
         L1CacheConfig,
         MonitoringConfig,
         TimeoutConfig,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from cachekit.config.validation import ConfigurationError
     from cachekit.decorators.decorator import cache
     from cachekit.decorators.typed import AsyncCachedFunction, CachedFunction
+    from cachekit.encryption import validate_encryption_config
     from cachekit.info import CacheInfo
     from cachekit.interop import InteropError, decode_interop_value, encode_interop_value, generate_interop_key
     from cachekit.switches import disabled
@@ -43,6 +45,7 @@ _HOMES = {
     "ConfigurationError": "cachekit.config.validation",
     "DecoratorConfig": "cachekit.config.decorator",
     "FOREVER": "cachekit.ttl",
+    "EncryptionConfig": "cachekit.config.nested",
     "InteropError": "cachekit.interop",
     "L1CacheConfig": "cachekit.config.nested",
     "MonitoringConfig": "cachekit.config.nested",
@@ -57,6 +60,7 @@ _HOMES = {
     "get_settings": "cachekit.config.singleton",
     "reset_settings": "cachekit.config.singleton",
     "set_default_backend": "cachekit.config.decorator",
+    "validate_encryption_config": "cachekit.encryption",
 }
 
 __all__ = [
@@ -71,6 +75,7 @@ __all__ = [
     "CircuitBreakerConfig",
     "ConfigurationError",
     "DecoratorConfig",
+    "EncryptionConfig",
     "FOREVER",
     "InteropError",
     "L1CacheConfig",
@@ -87,6 +92,7 @@ __all__ = [
     "get_settings",
     "reset_settings",
     "set_default_backend",
+    "validate_encryption_config",
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import WRAPPER_ASSIGNMENTS, update_wrapper
 
-from cachekit import _native, identity, registry
+from cachekit import _native, encryption, identity, registry
 from cachekit import ttl as _ttl
 from cachekit.binding import BoundCachedMethod
 from cachekit.calls import CallShape
@@ -55,7 +55,9 @@ class Handle:
     """The Python half of one cached function: its settings, its backend, its attributes."""
 
     __slots__ = (
+        "_keychain",
         "_local_reason",
+        "_tenant_of",
         "cached",
         "config",
         "core",
@@ -81,6 +83,7 @@ class Handle:
         if unknown:
             raise ConfigurationError(f"ignore: {self.name} has no parameter {unknown[0]!r}")
         self._choose_intent()
+        self._choose_encryption()
         named = config.namespace or config.version is not None or config.key
         self._local_reason = None if named else identity.local_reason(func)
         self.used_backend: Any = None
@@ -111,6 +114,8 @@ class Handle:
             "ttl": _UNTIL_SETTINGS if config.ttl is None else None if dynamic else _ttl.seconds(config.ttl),
             "ttl_func": self._ttl_of if dynamic else None,
             "key": config.key,
+            "tenant": self._tenant_of,
+            "audit": self.preset == "secure",
             "ignore": config.ignore,
             "parameters": self.shape.by_kind(),
             "normalize": self.shape.normalized if config.normalize_calls else None,
@@ -179,10 +184,16 @@ class Handle:
             "max_value_bytes": now.max_value_bytes,
             "compression": now.enable_compression,
             "compression_level": now.compression_level,
+            "encryption": self.encryption(),
         }
         if self.config.ttl is None:
             found["ttl"] = float(now.default_ttl)
         return found
+
+    def encryption(self) -> dict[str, Any] | None:
+        """What the native side does about encryption; None where there is no key."""
+        name = f"{self.module}.{self.name}"
+        return encryption.settings(self.config.encryption, self.intent, self._keychain, name)
 
     def _resolve_backend(self) -> Any:
         """The backend of this function by the process's rule; None = this process only."""
@@ -195,24 +206,10 @@ class Handle:
             if chosen is None:
                 chosen = provider.get_managed() if backend is MANAGED else provider.get_backend()
             backend = chosen
-        if backend is not None and self._must_be_encrypted():
-            _logger().warning(
-                "%s.%s stays in this process: a master key is configured, so its results are to be encrypted, and "
-                "encryption is not in this version of cachekit; encryption=False shares them in plain",
-                self.module,
-                self.name,
-            )
-            backend = None
         if backend is not None:
             self._warn_main()
         self.used_backend = backend
         return backend
-
-    def _must_be_encrypted(self) -> bool:
-        if self.config.encryption is False:
-            return False
-        now = effective.current()
-        return now.encryption == "all" or (self.intent == "secure" and now.master_key is not None)
 
     def _warn_main(self) -> None:
         global _warned_main
@@ -232,17 +229,31 @@ class Handle:
         return _ttl.seconds(chosen)
 
     def _choose_intent(self) -> None:
-        """On bare ``@cache`` the name decides; presets and ``encryption=False`` overrule it."""
+        """On bare ``@cache`` the name decides; presets and ``encryption=`` overrule it."""
         if self.preset is not None:
             self.intent = self.preset
             return
-        self.intent = "balanced" if self.config.encryption is False else identity.intent(self.func.__name__)
+        self.intent = "balanced" if self.config.encryption.enabled is not None else identity.intent(self.func.__name__)
         if self.intent == "fast" and "monitoring" not in self.config.given:
             reduced = MonitoringConfig(enable_tracing=False, enable_structured_logging=False)
             self.config = self.config.changed(monitoring=reduced)
         logging = sys.modules.get("logging")
         if logging is not None:  # never imported: nobody can be listening
             logging.getLogger("cachekit.decorator").debug("%s.%s: %s by its name", self.module, self.name, self.intent)
+
+    def _choose_encryption(self) -> None:
+        """Readies the key that was given, so that a wrong one is found now, and what tells tenants apart."""
+        config = self.config.encryption
+        if self.preset == "secure" and config.enabled is False:
+            raise ConfigurationError("@cache.secure encrypts: drop encryption=False, or use @cache.production")
+        self._keychain = encryption.own_keychain(config)
+        if self.preset == "secure" and self._keychain is None and encryption.process_keychain() is None:
+            raise encryption.no_key("@cache.secure")
+        self._tenant_of = None
+        if config.tenant_extractor is not None:
+            from cachekit.decorators.tenant_context import bound
+
+            self._tenant_of = bound(config.tenant_extractor, self.shape, self.name)
 
     # ---- what callers find on the function
 

@@ -42,6 +42,20 @@ def status(handle: Handle) -> dict[str, Any]:
         "circuit_breaker": breaker,
         "backpressure": backpressure,
         "adaptive_timeout": timeout,
+        "encryption": _encryption(handle),
+    }
+
+
+def _encryption(handle: Handle) -> dict[str, Any]:
+    """Whether entries are encrypted, and those that were refused, by reason and layer."""
+    found = handle.encryption()
+    seen = handle.core._security()
+    return {
+        "enabled": found is not None and found["encrypts"],
+        "fail_closed": found is not None and found["fail_closed"],
+        "tenant": None if found is None else found["tenant"] or "of each call",
+        "config_drift_reads": seen.pop("drift_reads"),
+        "decrypt_failures": seen,
     }
 
 

@@ -24,6 +24,8 @@ def written(setting: Setting) -> str:
         return f"0{default:o}"
     if setting.name == "cache_dir":
         return "cachekit in the system's temporary directory"
+    if isinstance(setting.reader, fields.Keys):
+        return "–"
     if setting.kind is tuple:
         return '["' + '", "'.join(default) + '"]'
     if setting.kind is bool:

@@ -305,7 +305,7 @@ def test_a_result_of_another_type_per_argument(either: Either, layers: dict[str,
 def test_encrypted_secrets_are_not_stored_in_plain(
     backend: RedisBackend, namespace: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a master key, functions with security words in their names stay in the process until encryption is here."""
+    """With a master key, functions with security words in their names encrypt."""
     monkeypatch.setenv("CACHEKIT_MASTER_KEY", "a" * 64)
     cachekit.reset_settings()
 
@@ -315,4 +315,8 @@ def test_encrypted_secrets_are_not_stored_in_plain(
 
     assert load_password(1) == load_password(1) == "the secret"
     assert load_password.cache_info().hits == 1
-    assert redis_server.keys() == []
+    with redis_server.client() as client:
+        stored = [client.call("GET", key) for key in redis_server.keys()]
+    assert len(stored) == 2
+    assert not any(b"the secret" in value for value in stored)
+    assert sum(b'"encrypted": true' in value for value in stored) == 1

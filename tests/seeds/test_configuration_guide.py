@@ -122,8 +122,9 @@ def test_function():
         assert function.cache_info().hits == 1
 
 
-def test_secure_says_what_is_missing() -> None:
-    secure = """
+def test_secure() -> None:
+    module = run(
+        """
 from cachekit import cache
 
 # Secure - encryption + all features
@@ -131,8 +132,9 @@ from cachekit import cache
 def secure_function():
     pass
 """
-    with pytest.raises(ConfigurationError, match="encryption"):
-        run(secure)
+    )
+    assert module.secure_function() is module.secure_function() is None
+    assert module.secure_function.cache_info().hits == 1
 
 
 def test_io_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:

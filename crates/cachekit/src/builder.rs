@@ -12,6 +12,7 @@ use crate::{
     cache::Cache,
     clock::SystemClock,
     core::{Core, Settings},
+    encryption::{Encryption, Keychain},
     env,
     error::Error,
     guards::{GuardConfig, Guards},
@@ -68,6 +69,9 @@ impl CacheBuilder {
             settings: Settings {
                 namespace: None,
                 tenant: None,
+                own_tenant: false,
+                encryption: None,
+                deployment: None,
                 ttl: Some(TTL),
                 l1_bytes: Some(L1_BYTES),
                 l1_total_bytes: None,
@@ -109,6 +113,9 @@ impl CacheBuilder {
     /// | `CACHEKIT_ENABLE_COMPRESSION` | [`compression`](Self::compression) |
     /// | `CACHEKIT_COMPRESSION_LEVEL` | [`compression_level`](Self::compression_level) |
     /// | `CACHEKIT_MAX_VALUE_SIZE`, `CACHEKIT_MAX_CHUNK_SIZE_MB` | [`max_value_bytes`](Self::max_value_bytes), the smaller one |
+    /// | `CACHEKIT_MASTER_KEY`, `CACHEKIT_PREVIOUS_MASTER_KEYS` | hexadecimal keys, the previous ones between commas; encrypted entries are read with them |
+    /// | `CACHEKIT_ENCRYPTION` | `all`: values are [encrypted](Self::encryption) |
+    /// | `CACHEKIT_DEPLOYMENT_UUID` | [`deployment`](Self::deployment) |
     /// | `CACHEKIT_DISABLED` | nothing is cached |
     ///
     /// Without a URL what is cached stays in this process. Empty variables count as unset.
@@ -141,7 +148,54 @@ impl CacheBuilder {
 
     /// Keeps the entries of the store apart by tenant: stored keys begin with `t:{tenant}:`.
     pub fn tenant(mut self, name: impl Into<String>) -> Self {
+        self.settings.own_tenant = true;
+        self.default_tenant(name)
+    }
+
+    /// As [`tenant`](Self::tenant), for those who have chosen none.
+    pub(crate) fn default_tenant(mut self, name: impl Into<String>) -> Self {
         self.settings.tenant = Some(name.into());
+        self
+    }
+
+    /// Encrypts every value, with AES-256-GCM under a key that is derived from `keys` for the tenant,
+    /// before it is kept anywhere: the store and this process's memory hold ciphertext, which each hit
+    /// decrypts. Who shares entries needs the keys and the same [`tenant`](Self::tenant) or
+    /// [`deployment`](Self::deployment).
+    ///
+    /// An entry that does not decrypt, or is not encrypted, is never served: it is logged, counted in
+    /// [`Stats::refused`](crate::Stats::refused), recomputed and overwritten.
+    ///
+    /// ```
+    /// use cachekit::{encryption::{Keychain, MasterKey}, prelude::*};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hex = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    /// let cache = Cache::builder()
+    ///     .encryption(Keychain::new(MasterKey::from_hex(hex)?, vec![])?)
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn encryption(self, keys: Keychain) -> Self {
+        self.keys(keys, true)
+    }
+
+    /// Whose keys encrypt where there are no tenants: the name that the other CacheKit SDKs call the
+    /// deployment's UUID (`default`).
+    pub fn deployment(mut self, name: impl Into<String>) -> Self {
+        self.settings.deployment = Some(name.into());
+        self
+    }
+
+    /// Reads encrypted entries with these keys, and encrypts with them if `encrypts`.
+    pub(crate) fn keys(mut self, keys: Keychain, encrypts: bool) -> Self {
+        self.settings.encryption = Some(Encryption {
+            keychain: Arc::new(keys),
+            encrypts,
+            fail_closed: false, // What is computed through a cache has the function's errors alone.
+            tenants: false,
+        });
         self
     }
 
@@ -260,11 +314,14 @@ impl CacheBuilder {
     /// When an option's value cannot be used.
     pub fn build(self) -> Result<Cache, Error> {
         let Self {
-            settings,
+            mut settings,
             guards,
             source,
         } = self;
         check(&settings)?;
+        if let Some(encryption) = &mut settings.encryption {
+            encryption.tenants = settings.own_tenant;
+        }
         let backend: Option<Arc<dyn Backend>> = match source {
             _ if settings.disabled => None,
             Source::None => None,
@@ -289,6 +346,7 @@ fn check(settings: &Settings) -> Result<(), Error> {
     for (name, value) in [
         ("namespace", &settings.namespace),
         ("tenant", &settings.tenant),
+        ("deployment", &settings.deployment),
     ] {
         if value.as_ref().is_some_and(|value| value.trim().is_empty()) {
             return Err(Error::configuration(
@@ -296,6 +354,10 @@ fn check(settings: &Settings) -> Result<(), Error> {
                 "give it a name, or leave the option out",
             ));
         }
+    }
+    if let Some(encryption) = &settings.encryption {
+        let found = encryption.keychain.tenant(settings.key_tenant());
+        found.map_err(|error| Error::configuration(error, "give it a shorter name"))?;
     }
     if settings.ttl.is_some_and(|ttl| ttl.is_zero()) {
         return Err(Error::configuration(

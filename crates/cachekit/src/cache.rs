@@ -343,6 +343,7 @@ impl Cache {
     pub fn stats(&self) -> Stats {
         let scopes = self.core.scopes();
         let mut stats = Stats::sum(scopes.iter().map(|scope| scope.function.stats.snapshot()));
+        stats.refused = self.core.security.total();
         if let Some(l1) = &self.core.l1 {
             (stats.entries, stats.bytes) = (l1.len(), l1.weight());
         }

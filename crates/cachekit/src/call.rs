@@ -81,8 +81,15 @@ impl Call<'_> {
 
     fn filling<T: Value>(&self, leader: Option<Leader<Delivered>>, fill: Fill) -> Filling {
         let shared = self.core.shared(self.scope, self.key);
+        let sealer = self.core.sealer(self.scope, self.key);
         let reading = (value::decode::<T> as value::Decode, self.life);
-        Filling::new((self.core, self.scope), leader, fill, shared, reading)
+        Filling::new(
+            (self.core, self.scope),
+            leader,
+            fill,
+            (shared, sealer),
+            reading,
+        )
     }
 
     fn turn<T: Value>(&self, blocking: bool) -> Turn<T> {

@@ -39,18 +39,28 @@ impl Call<'_> {
             return self.invalidate().await;
         }
         let held: Held = Arc::new(value);
-        let Some(shared) = self.core.shared(self.scope, self.key) else {
+        let shared = self.core.shared(self.scope, self.key);
+        if shared.is_none() && !self.core.settings.encrypts() {
+            self.kept(self.begin(held), None);
+            return Ok(());
+        }
+        let sealable = Sealable::new(&held, value::decode::<T>, &self.scope.payload)?;
+        let Some(shared) = shared else {
+            let (_, held) = self.seal(&sealable, None, None)?;
             self.kept(self.begin(held), None);
             return Ok(());
         };
-        let sealable = Sealable::new(&held, value::decode::<T>, &self.scope.payload)?;
         let timeout = self.core.settings.timeout;
         let theirs = shared.clone();
         let generation = on_runtime(async move { theirs.generation_async(timeout).await }).await;
-        let sealed = self.seal(&sealable, &shared, generation)?;
-        let putting = self.begin(sealable.twin);
-        let written = match sealed {
-            Ok(bytes) => {
+        let (bytes, held) = self.seal(
+            &sealable,
+            Some(&shared),
+            generation.as_ref().ok().copied().flatten(),
+        )?;
+        let putting = self.begin(held);
+        let written = match generation {
+            Ok(_) => {
                 let (theirs, life) = (shared.clone(), self.life);
                 on_runtime(async move {
                     let store = theirs.store();
@@ -75,15 +85,26 @@ impl Call<'_> {
             return self.invalidate_blocking();
         }
         let held: Held = Arc::new(value);
-        let Some(shared) = self.core.shared(self.scope, self.key) else {
+        let shared = self.core.shared(self.scope, self.key);
+        if shared.is_none() && !self.core.settings.encrypts() {
+            self.kept(self.begin(held), None);
+            return Ok(());
+        }
+        let sealable = Sealable::new(&held, value::decode::<T>, &self.scope.payload)?;
+        let Some(shared) = shared else {
+            let (_, held) = self.seal(&sealable, None, None)?;
             self.kept(self.begin(held), None);
             return Ok(());
         };
-        let sealable = Sealable::new(&held, value::decode::<T>, &self.scope.payload)?;
         let timeout = self.core.settings.timeout;
-        let sealed = self.seal(&sealable, &shared, here(|| shared.generation(timeout)))?;
-        let putting = self.begin(sealable.twin);
-        let written = sealed.and_then(|bytes| {
+        let generation = here(|| shared.generation(timeout));
+        let (bytes, held) = self.seal(
+            &sealable,
+            Some(&shared),
+            generation.as_ref().ok().copied().flatten(),
+        )?;
+        let putting = self.begin(held);
+        let written = generation.and_then(|_| {
             let store = shared.store();
             here(|| store.set(shared.key(), &bytes, self.life, None, timeout))
         });
@@ -98,23 +119,18 @@ impl Call<'_> {
     fn seal(
         &self,
         sealable: &Sealable,
-        shared: &Shared,
-        generation: Result<Option<Generation>, Unavailable>,
-    ) -> Result<Result<Bytes, Unavailable>, Error> {
-        match generation {
-            Ok(generation) => {
-                let x = shared.extension(generation, self.life, SystemClock.wall());
-                sealable
-                    .seal(
-                        &self.core.settings,
-                        &self.scope.payload,
-                        shared.protocol_key(),
-                        x,
-                    )
-                    .map(Ok)
-            }
-            Err(unavailable) => Ok(Err(unavailable)),
-        }
+        shared: Option<&Shared>,
+        generation: Option<Generation>,
+    ) -> Result<(Bytes, Held), Error> {
+        let sealer = self.core.sealer(self.scope, self.key);
+        let x = shared.map(|shared| shared.extension(generation, self.life, SystemClock.wall()));
+        let policy = &self.scope.payload;
+        sealable.seal(
+            &self.core.settings,
+            policy,
+            sealer.as_ref(),
+            x.unwrap_or_default(),
+        )
     }
 
     /// Takes the key over: a fill that runs no longer counts, and who comes now waits for `held`.

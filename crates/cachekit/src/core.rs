@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use crate::{
     clock::{COARSE_STEP, SystemClock},
+    encryption::{DEFAULT_TENANT, Encryption, Sealer, SecurityReport},
     guards::Event,
     payload::PayloadPolicy,
     runtime,
@@ -43,6 +44,11 @@ pub(crate) fn now() -> Tick {
 pub(crate) struct Settings {
     pub(crate) namespace: Option<String>,
     pub(crate) tenant: Option<String>,
+    /// Whether `tenant` was chosen, so that no other's entries may be read.
+    pub(crate) own_tenant: bool,
+    pub(crate) encryption: Option<Encryption>,
+    /// Whose keys encrypt, where it is not `tenant`.
+    pub(crate) deployment: Option<String>,
     /// The life of entries; `None` is without end.
     pub(crate) ttl: Option<Duration>,
     /// `None`: nothing is kept in the process.
@@ -59,6 +65,21 @@ pub(crate) struct Settings {
     pub(crate) disabled: bool,
 }
 
+impl Settings {
+    /// The tenant whose keys encrypt.
+    pub(crate) fn key_tenant(&self) -> &str {
+        let named = self.deployment.as_deref().or(self.tenant.as_deref());
+        named.unwrap_or(DEFAULT_TENANT)
+    }
+
+    /// Whether values are kept as ciphertext only.
+    pub(crate) fn encrypts(&self) -> bool {
+        self.encryption
+            .as_ref()
+            .is_some_and(|encryption| encryption.encrypts)
+    }
+}
+
 /// What is cached: a function by module and name, or an interop operation.
 #[derive(PartialEq, Eq, Hash)]
 enum Name {
@@ -71,6 +92,7 @@ pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) l1: Option<Arc<L1<Held>>>,
     pub(crate) store: Option<Store>,
+    pub(crate) security: SecurityReport,
     /// The entries that are named by text.
     pub(crate) texts: Arc<Scope>,
     functions: Mutex<HashMap<Name, Arc<Scope>>>,
@@ -87,6 +109,7 @@ impl Core {
             settings,
             l1,
             store,
+            security: SecurityReport::default(),
             texts,
             functions: Mutex::default(),
         }
@@ -132,6 +155,14 @@ impl Core {
         let tenant = self.settings.tenant.as_deref();
         let clearing = scope.clearing.clone();
         Some(Shared::new(store.clone(), tenant, key, clearing))
+    }
+
+    /// The encryption of the entry for an L1 key, where there is a key to encrypt with.
+    pub(crate) fn sealer(&self, scope: &Scope, l1_key: &[u8]) -> Option<Sealer> {
+        let encryption = self.settings.encryption.as_ref()?;
+        let key = scope.protocol_key(l1_key);
+        let sealer = Sealer::new(encryption, self.settings.key_tenant(), key);
+        Some(sealer.expect("the builder has checked the tenant's name"))
     }
 
     pub(crate) fn fill_policy(&self) -> FillPolicy {

@@ -6,8 +6,9 @@ use cachekit_backends::{RedisBackend, RedisConfig};
 
 use crate::{
     builder::{CacheBuilder, TIMEOUT},
+    encryption::{KeyError, Keychain, MasterKey},
     error::Error,
-    settings::{self, Variables, remedy},
+    settings::{self, Values, Variables, remedy},
 };
 
 /// The tenant of those who configure nothing but a URL.
@@ -56,8 +57,37 @@ pub(crate) fn read(
     if let Some(limit) = limits.into_iter().flatten().min() {
         builder = builder.max_value_bytes(limit);
     }
+    builder = encryption(builder, &values)?;
     let disabled = values.boolean("disabled");
     Ok(builder.disabled(disabled.unwrap_or(false)))
+}
+
+/// The keys, and whether everything is encrypted.
+fn encryption(mut builder: CacheBuilder, values: &Values) -> Result<CacheBuilder, Error> {
+    if let Some(name) = values.text("deployment_uuid") {
+        builder = builder.deployment(name.to_lowercase());
+    }
+    let (current, previous) = ("CACHEKIT_MASTER_KEY", "CACHEKIT_PREVIOUS_MASTER_KEYS");
+    let all = values.text("encryption").is_some();
+    let Some(key) = values.text("master_key") else {
+        return match all {
+            false => Ok(builder),
+            true => Err(Error::configuration(
+                format!("CACHEKIT_ENCRYPTION is set and {current} is not"),
+                "set it to what `openssl rand -hex 32` prints",
+            )),
+        };
+    };
+    let wrong = |name: &str, error: KeyError| {
+        Error::configuration(format!("{name} {error}"), &remedy(name))
+    };
+    let key = MasterKey::from_hex(&key).map_err(|error| wrong(current, error))?;
+    let older = values.keys("previous_master_keys").unwrap_or_default();
+    let older = older.iter().map(|text| MasterKey::from_hex(text));
+    let older = older.collect::<Result<_, _>>();
+    let keys = older.and_then(|older| Keychain::new(key, older));
+    let keys = keys.map_err(|error| wrong(previous, error))?;
+    Ok(builder.keys(keys, all))
 }
 
 /// Chooses the backend.
@@ -119,7 +149,7 @@ fn redis(
     Ok(builder
         .backend(Arc::new(RedisBackend::new(config)))
         .timeout(timeout)
-        .tenant(TENANT))
+        .default_tenant(TENANT))
 }
 
 #[cfg(test)]

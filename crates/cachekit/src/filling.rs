@@ -18,6 +18,7 @@ use cachekit_wire::generation::Generation;
 use crate::{
     clock::SystemClock,
     core::{self, Core, now},
+    encryption::{self, Sealer, Tier},
     freshness,
     lease::Lease,
     payload::{self, Unusable},
@@ -53,6 +54,7 @@ pub(crate) struct Filling {
     leader: Option<Leader<Delivered>>,
     fill: Fill,
     shared: Option<Shared>,
+    sealer: Option<Sealer>,
     decode: Decode,
     life: Option<Duration>,
     lease: Option<Lease>,
@@ -80,7 +82,7 @@ impl Filling {
         (core, scope): (&Arc<Core>, &Arc<Scope>),
         leader: Option<Leader<Delivered>>,
         fill: Fill,
-        shared: Option<Shared>,
+        (shared, sealer): (Option<Shared>, Option<Sealer>),
         (decode, life): (Decode, Option<Duration>),
     ) -> Self {
         Self {
@@ -89,6 +91,7 @@ impl Filling {
             leader,
             fill,
             shared,
+            sealer,
             decode,
             life,
             lease: None,
@@ -234,12 +237,12 @@ impl Filling {
             return false; // It may be what an invalidated flight is writing just now.
         }
         let (current, decode) = (self.generation, self.decode);
-        let (key, policy) = (self.shared().protocol_key(), &self.scope.payload);
+        let (policy, sealer) = (&self.scope.payload, self.sealer.as_ref());
         let mut remaining = found.remaining;
         let opened = payload::open(
             &found.value,
             policy,
-            key,
+            sealer,
             &mut Vec::new(),
             |body, header| {
                 remaining = freshness::remaining(remaining, &header.x, SystemClock.wall());
@@ -258,13 +261,25 @@ impl Filling {
             }
         };
         self.scope.function.stats.l2_hit(at, at.since(self.asked));
-        self.keep_found(&held, remaining);
+        let kept = match self
+            .sealer
+            .as_ref()
+            .filter(|_| self.core.settings.encrypts())
+        {
+            Some(sealer) => encryption::ciphertext(&found.value, sealer, policy)
+                .expect("it was decrypted just now"),
+            None => Arc::clone(&held),
+        };
+        self.keep_found(kept, remaining);
         self.deliver = Some(Delivered::Value(Arc::clone(&held)));
         self.found = Some(held);
         true
     }
 
     fn refuse(&mut self, unusable: &Unusable) {
+        if let Unusable::Refused(refused) = unusable {
+            self.core.security.refused(refused.why, Tier::L2);
+        }
         let kind = match unusable {
             Unusable::Newer { .. } => {
                 self.frozen = true;
@@ -280,7 +295,7 @@ impl Filling {
             .warn_once(kind, || format!("the entry {} is {unusable}", redact(key)));
     }
 
-    fn keep_found(&mut self, held: &Held, remaining: Remaining) {
+    fn keep_found(&mut self, held: Held, remaining: Remaining) {
         if !self.keeps() {
             return;
         }
@@ -294,7 +309,7 @@ impl Filling {
         };
         // The remaining life was true when the store looked, after the request was sent.
         self.keep = Some(Keep {
-            held: Arc::clone(held),
+            held,
             from: self.asked,
             life,
         });
@@ -328,34 +343,26 @@ impl Filling {
         if life.is_some_and(|life| life.is_zero()) {
             return false;
         }
-        let Some(shared) = &self.shared else {
+        if self.shared.is_none() && !self.core.settings.encrypts() {
             self.keep = self.keeps().then_some(Keep { held, from, life });
             return false;
-        };
-        let x = shared.extension(self.generation, life, SystemClock.wall());
-        let sealed = Sealable::new(&held, self.decode, &self.scope.payload).and_then(|sealable| {
-            let bytes = sealable.seal(
-                &self.core.settings,
-                &self.scope.payload,
-                shared.protocol_key(),
-                x,
-            )?;
-            Ok((bytes, sealable.twin))
-        });
-        let (bytes, twin) = match sealed {
+        }
+        let (policy, sealer) = (&self.scope.payload, self.sealer.as_ref());
+        let shared = self.shared.as_ref();
+        let x = shared.map(|shared| shared.extension(self.generation, life, SystemClock.wall()));
+        let x = x.unwrap_or_default();
+        let sealed = Sealable::new(&held, self.decode, policy)
+            .and_then(|sealable| sealable.seal(&self.core.settings, policy, sealer, x));
+        let (bytes, held) = match sealed {
             Ok(sealed) => sealed,
             Err(error) => {
                 self.scope.warn_once(Once::Unstorable, || error.to_string());
                 return false;
             }
         };
-        self.deliver = Some(Delivered::Value(Arc::clone(&twin)));
-        self.keep = self.keeps().then_some(Keep {
-            held: twin,
-            from,
-            life,
-        });
-        self.sealed = Some(bytes).filter(|_| !self.frozen);
+        self.deliver = Some(Delivered::Value(Arc::clone(&held)));
+        self.keep = self.keeps().then_some(Keep { held, from, life });
+        self.sealed = Some(bytes).filter(|_| self.shared.is_some() && !self.frozen);
         self.sealed.is_some()
     }
 

@@ -8,11 +8,13 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use cachekit_wire::{
     envelope::{self, Compression, EnvelopeError},
-    frame::{self, Extension, FrameError, Header, Serializer},
+    frame::{self, Extension, Frame, FrameError, Header, Serializer},
     interop,
     keys::SerializerCode,
     payload::{CHECKSUM_BYTES, Wrap, checksum_bytes, open_checked},
 };
+
+use crate::encryption::{Refused, Sealed, Sealer};
 
 /// How one function's values are wrapped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,33 +134,47 @@ pub enum Unusable {
     /// Encrypted, and this function cannot decrypt.
     #[error("encrypted, and this function has no key; it is recomputed and overwritten")]
     Encrypted,
+    /// Not to be trusted.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// Damaged or foreign: a miss that is deleted.
     #[error("damaged or foreign bytes: {0}")]
     Corrupt(String),
 }
 
-/// Wraps a body into the bytes of an entry. `_key` is the entry's key as the protocol has it, without
-/// a tenant's prefix: what encryption binds the entry to.
+/// Wraps a body into the bytes of an entry, encrypted if `sealer` encrypts.
 ///
 /// # Errors
 /// When the body passes the envelope's limits (512 MiB).
 pub fn seal(
     body: Body<'_>,
     policy: &PayloadPolicy,
-    _key: &str,
+    sealer: Option<&Sealer>,
     x: Extension,
 ) -> Result<Bytes, EnvelopeError> {
     if policy.bare {
-        let start = body.room;
-        return Ok(Bytes::from(body.bytes.into_owned()).slice(start..));
+        let mut payload = Payload {
+            start: body.room,
+            bytes: body.bytes.into_owned(),
+        };
+        payload.encrypt(sealer, &mut bare_header(policy));
+        return Ok(payload.finish());
     }
     let (mut header, mut payload) = body.wrap(policy)?;
     header.x = x;
-    // What encrypts the payload belongs here: it may prepend and append, and fill in the header.
+    payload.encrypt(sealer, &mut header);
     let mut head = Vec::new();
     frame::write(&header, &mut head);
     payload.prepend(&head);
-    Ok(Bytes::from(payload.bytes).slice(payload.start..))
+    Ok(payload.finish())
+}
+
+/// What the header of an entry without one would say.
+fn bare_header(policy: &PayloadPolicy) -> Header {
+    Header {
+        original_type: None,
+        ..Header::msgpack(policy.serializer.clone(), false)
+    }
 }
 
 /// A wrapped body, which grows towards its front.
@@ -184,36 +200,106 @@ impl Payload {
             self.start = 0;
         }
     }
+
+    fn encrypt(&mut self, sealer: Option<&Sealer>, header: &mut Header) {
+        if let Some(sealer) = sealer.filter(|sealer| sealer.encryption().encrypts) {
+            let (nonce, tag) = sealer.seal(header, &mut self.bytes[self.start..]);
+            self.prepend(&nonce);
+            self.bytes.extend_from_slice(&tag);
+        }
+    }
+
+    fn finish(self) -> Bytes {
+        Bytes::from(self.bytes).slice(self.start..)
+    }
 }
 
 const _: () = assert!(Body::ROOM > CHECKSUM_BYTES);
 
 /// Unwraps an entry's bytes and hands the body to `read`, with the header that says what it is and
 /// what our own writers say of the entry. Whether there is an envelope or a checksum is said by the
-/// policy's integrity, which is part of the key; published readers go by that too. A body without an
-/// envelope lies within `bytes`. `_key` is as [`seal`] has it.
+/// policy's integrity, which is part of the key; published readers go by that too. The body of an
+/// entry in plain that is in no envelope lies within `stored`.
+///
+/// With a `sealer` encrypted entries are read, and entries in plain refused if it encrypts.
 ///
 /// # Errors
 /// [`Unusable`] when the bytes are not this function's, or what `read` says is wrong with the body.
 pub fn open<R>(
-    bytes: &[u8],
+    stored: &Bytes,
     policy: &PayloadPolicy,
-    _key: &str,
+    sealer: Option<&Sealer>,
+    scratch: &mut Vec<u8>,
+    read: impl FnOnce(&[u8], &Header) -> Result<R, String>,
+) -> Result<R, Unusable> {
+    let frame = parse(stored, policy, sealer)?;
+    if frame.header.encrypted {
+        let sealed = sealer.ok_or(Unusable::Encrypted)?.read(stored, &frame)?;
+        return open_sealed(&sealed, policy, scratch, read);
+    }
+    if sealer.is_some_and(|sealer| sealer.encryption().encrypts) {
+        return Err(Refused::PLAIN.into());
+    }
+    hand_out(frame.header, &frame.payload, policy, scratch, read)
+}
+
+/// What [`open`] does once it has found an encrypted entry.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_sealed<R>(
+    sealed: &Sealed,
+    policy: &PayloadPolicy,
+    scratch: &mut Vec<u8>,
+    read: impl FnOnce(&[u8], &Header) -> Result<R, String>,
+) -> Result<R, Unusable> {
+    let mut plain = Plain(Vec::new());
+    sealed.open(&mut plain.0)?;
+    let header = sealed.header().clone();
+    let result = hand_out(header, &plain.0, policy, scratch, read);
+    wipe(scratch);
+    result
+}
+
+/// The encrypted entry that the bytes of `stored` are.
+///
+/// # Errors
+/// When they are something else, or not this tenant's.
+pub fn sealed(stored: &Bytes, policy: &PayloadPolicy, sealer: &Sealer) -> Result<Sealed, Unusable> {
+    let frame = parse(stored, policy, Some(sealer))?;
+    Ok(sealer.read(stored, &frame)?)
+}
+
+/// The frame of stored bytes. Where there is none, the configuration says what it would say.
+fn parse<'a>(
+    stored: &'a [u8],
+    policy: &PayloadPolicy,
+    sealer: Option<&Sealer>,
+) -> Result<Frame<'a>, Unusable> {
+    if policy.bare {
+        let mut header = bare_header(policy);
+        header.encrypted = sealer.is_some_and(|sealer| sealer.encryption().encrypts);
+        return Ok(Frame {
+            header,
+            payload: Cow::Borrowed(stored),
+        });
+    }
+    frame::parse(stored).map_err(|error| match error {
+        FrameError::Newer { version } => Unusable::Newer { version },
+        other => Unusable::Corrupt(other.to_string()),
+    })
+}
+
+fn hand_out<R>(
+    mut header: Header,
+    payload: &[u8],
+    policy: &PayloadPolicy,
     scratch: &mut Vec<u8>,
     read: impl FnOnce(&[u8], &Header) -> Result<R, String>,
 ) -> Result<R, Unusable> {
     if policy.bare {
-        interop::document(bytes).map_err(|error| Unusable::Corrupt(error.to_string()))?;
-        let header = Header::msgpack(policy.serializer.clone(), false);
-        return read(bytes, &header).map_err(Unusable::Corrupt);
-    }
-    let frame = frame::parse(bytes).map_err(|error| match error {
-        FrameError::Newer { version } => Unusable::Newer { version },
-        other => Unusable::Corrupt(other.to_string()),
-    })?;
-    let mut header = frame.header;
-    if header.encrypted {
-        return Err(Unusable::Encrypted);
+        interop::document(payload).map_err(|error| Unusable::Corrupt(error.to_string()))?;
+        return read(payload, &header).map_err(Unusable::Corrupt);
     }
     if header.serializer != policy.serializer && header.serializer.name() != "unknown" {
         return Err(Unusable::OtherSerializer {
@@ -221,8 +307,7 @@ pub fn open<R>(
             expected: policy.serializer.name().to_owned(),
         });
     }
-    // What decrypts `frame.payload` belongs here.
-    let body = unwrap(&mut header, &frame.payload, policy.integrity, scratch);
+    let body = unwrap(&mut header, payload, policy.integrity, scratch);
     let body = body.map_err(Unusable::Corrupt)?;
     read(body, &header).map_err(Unusable::Corrupt)
 }
@@ -258,4 +343,20 @@ pub fn unwrap<'a>(
         Wrap::Checksum => open_checked(payload).map_err(|error| error.to_string()),
         Wrap::Bare => Ok(payload),
     }
+}
+
+/// A decrypted payload, which is wiped when it is no longer needed.
+struct Plain(Vec<u8>);
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+/// Overwrites what was decrypted. Byte by byte and volatile, as crates for keys do it, would cost more
+/// than decrypting did.
+fn wipe(bytes: &mut [u8]) {
+    bytes.fill(0);
+    std::hint::black_box(bytes);
 }

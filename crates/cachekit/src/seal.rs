@@ -1,10 +1,13 @@
 //! From a value to the bytes of its entry, with the value that those bytes are read as.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use cachekit_wire::{frame::Extension, interop};
 
 use crate::{
     core::Settings,
+    encryption::{self, Sealer},
     error::{Error, ErrorKind},
     payload::{self, Body, PayloadPolicy},
     value::{Decode, Held},
@@ -14,7 +17,7 @@ use crate::{
 pub(crate) struct Sealable {
     body: Vec<u8>,
     /// What every hit gets, in either layer: the value as it comes back.
-    pub(crate) twin: Held,
+    twin: Held,
 }
 
 impl Sealable {
@@ -51,7 +54,7 @@ impl Sealable {
         Ok(Self { body, twin })
     }
 
-    /// The entry's bytes, under the protocol's `key`.
+    /// The entry's bytes, and what L1 holds of them.
     ///
     /// # Errors
     /// When they pass the limit.
@@ -59,14 +62,14 @@ impl Sealable {
         &self,
         settings: &Settings,
         policy: &PayloadPolicy,
-        key: &str,
+        sealer: Option<&Sealer>,
         x: Extension,
-    ) -> Result<Bytes, Error> {
+    ) -> Result<(Bytes, Held), Error> {
         let too_large = |message: String| {
             let remedy = "raise max_value_bytes, or cache less in one value";
             Error::new(ErrorKind::Value, message, remedy)
         };
-        let sealed = payload::seal(Body::msgpack(&self.body), policy, key, x)
+        let sealed = payload::seal(Body::msgpack(&self.body), policy, sealer, x)
             .map_err(|error| too_large(format!("not cached: {error}")))?;
         let limit = settings.max_value_bytes;
         if sealed.len() as u64 > limit {
@@ -75,6 +78,12 @@ impl Sealable {
                 sealed.len()
             )));
         }
-        Ok(sealed)
+        let held = match sealer.filter(|sealer| sealer.encryption().encrypts) {
+            Some(sealer) => {
+                encryption::ciphertext(&sealed, sealer, policy).expect("it was encrypted just now")
+            }
+            None => Arc::clone(&self.twin),
+        };
+        Ok((sealed, held))
     }
 }

@@ -16,6 +16,9 @@ pub struct Stats {
     pub misses: u64,
     /// The mean time of a hit in the store; zero when there was none.
     pub l2_average_latency: Duration,
+    /// Entries of the store that were refused because they do not decrypt, or are not encrypted where
+    /// they must be; of a whole cache only, zero of one function.
+    pub refused: u64,
     /// Entries in this process now.
     pub entries: usize,
     /// The bytes that they hold; of a whole cache only, zero of one function.

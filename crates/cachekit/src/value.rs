@@ -21,7 +21,7 @@ pub trait Value: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Value for T {}
 
-/// A value of any type in L1.
+/// A value of any type in L1, or the ciphertext of one.
 pub(crate) trait Cached: Send + Sync {
     /// The value's MessagePack.
     fn encode(&self) -> Result<Vec<u8>, String>;

@@ -178,7 +178,7 @@ fn unusable_entries_are_recomputed() {
     let good = payload::seal(
         Body::msgpack(b"\x2a"),
         &WITH_CHECKSUM,
-        "",
+        None,
         Extension::default(),
     )
     .expect("small")
@@ -203,7 +203,7 @@ fn unusable_entries_are_recomputed() {
     let text = payload::seal(
         Body::msgpack(b"\xa2hi"),
         &WITH_CHECKSUM,
-        "",
+        None,
         Extension::default(),
     )
     .expect("small")
@@ -211,7 +211,7 @@ fn unusable_entries_are_recomputed() {
     let trailing = payload::seal(
         Body::msgpack(b"\x2a\x2a"),
         &WITH_CHECKSUM,
-        "",
+        None,
         Extension::default(),
     )
     .expect("small")

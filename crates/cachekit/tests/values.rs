@@ -2,6 +2,7 @@
 
 mod common;
 
+use bytes::Bytes;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cachekit::{
@@ -50,7 +51,8 @@ fn body(entry: &[u8]) -> Vec<u8> {
         compression: Compression::Fast,
         bare: false,
     };
-    payload::open(entry, &policy, "", &mut Vec::new(), |body, _| {
+    let entry = Bytes::copy_from_slice(entry);
+    payload::open(&entry, &policy, None, &mut Vec::new(), |body, _| {
         Ok(body.to_vec())
     })
     .expect("an entry")

@@ -8,12 +8,12 @@ use pyo3::{exceptions::PyException, intern, prelude::*, sync::PyOnceLock, types:
 use crate::{
     async_call::{AsyncCall, Purpose},
     clock::CLOCK,
-    codec::{Held, KeyBuf},
+    codec::KeyBuf,
     core::{Core, Once},
     gil, log,
     plan::{Laid, Plan, bypass, call_function, collect, plainly, plan},
     sync_call::{self, RawArgs},
-    value::hand_out,
+    value::{Kept, hand_out},
 };
 
 /// Whether caching is off in this process.
@@ -42,7 +42,7 @@ pub(crate) fn answer(py: Python<'_>, core: &Bound<'_, Core>, args: RawArgs) -> P
         if hit.refresh {
             slow(|py| refresh_later(py, core, &hit.entry, key.as_slice(), args));
         }
-        match hand_out(py, &hit.entry.value, this.options.copy) {
+        match hand_out(py, this, &hit.entry.value) {
             Ok(value) => {
                 this.function.stats.l1_hit(now);
                 return Ok(value);
@@ -57,7 +57,7 @@ pub(crate) fn answer(py: Python<'_>, core: &Bound<'_, Core>, args: RawArgs) -> P
 /// must know that this thread holds it.
 #[cold]
 #[inline(never)]
-fn slow<R>(body: impl FnOnce(Python<'_>) -> R) -> R {
+pub(crate) fn slow<R>(body: impl FnOnce(Python<'_>) -> R) -> R {
     // SAFETY: only called on the way from the interpreter's own call, which holds the GIL.
     unsafe { gil::attached(body) }
 }
@@ -81,7 +81,7 @@ fn drop_uncopyable(py: Python<'_>, core: &Core, key: &[u8], error: PyErr) -> PyR
 fn refresh_later(
     py: Python<'_>,
     core: &Bound<'_, Core>,
-    entry: &cachekit_engine::l1::Entry<Held>,
+    entry: &cachekit_engine::l1::Entry<Kept>,
     key: &[u8],
     args: RawArgs,
 ) {
@@ -147,7 +147,7 @@ pub(crate) fn answer_async(
         if hit.refresh {
             slow(|py| refresh_later(py, core, &hit.entry, key.as_slice(), args));
         }
-        match hand_out(py, &hit.entry.value, this.options.copy) {
+        match hand_out(py, this, &hit.entry.value) {
             Ok(value) => {
                 this.function.stats.l1_hit(now);
                 return Ok(Awaited::Value(value));

@@ -160,7 +160,7 @@ impl AsyncCall {
                     if hit.refresh {
                         hit.entry.end_refresh();
                     }
-                    if let Ok(value) = hand_out(py, &hit.entry.value, core.options.copy) {
+                    if let Ok(value) = hand_out(py, core, &hit.entry.value) {
                         core.function.stats.l1_hit(now());
                         leader.land(Delivered::Value(Arc::clone(&hit.entry)));
                         return Ok((HIT, Some(value)));

@@ -8,7 +8,13 @@ use std::{
     time::Duration,
 };
 
-use cachekit::{clearing::Clearing, clock::COARSE_STEP, shared::Shared, store::Store};
+use cachekit::{
+    clearing::Clearing,
+    clock::COARSE_STEP,
+    encryption::{Sealer, SecurityReport},
+    shared::Shared,
+    store::Store,
+};
 use cachekit_engine::{
     fill::{FillPolicy, LockPolicy},
     function::{Function, KEY_PREFIX},
@@ -29,11 +35,11 @@ use pyo3::{
 use crate::{
     backend::{self, Resolved, Told},
     clock::CLOCK,
-    codec::{ArgPolicy, Held, Scope},
+    codec::{ArgPolicy, Scope},
     log::log,
     namespace::{self, Namespace},
     options::{Options, Settings, Ttl},
-    value::Delivered,
+    value::{Delivered, Kept},
 };
 
 /// How long a distributed lock's lease lasts unless it is renewed: what a dead holder costs.
@@ -46,7 +52,7 @@ pub(crate) const BUDGET: Duration = Duration::from_secs(1);
 pub(crate) struct Core {
     pub(crate) func: Py<PyAny>,
     pub(crate) options: Options,
-    pub(crate) function: Function<Held, Delivered>,
+    pub(crate) function: Function<Kept, Delivered>,
     pub(crate) args: ArgPolicy,
     pub(crate) namespace: Arc<Namespace>,
     keys: KeyPrefix,
@@ -54,6 +60,8 @@ pub(crate) struct Core {
     resolved: Mutex<Option<Resolved>>,
     told: Told,
     warned: AtomicU32,
+    /// What was refused for want of trust.
+    pub(crate) security: SecurityReport,
 }
 
 /// What a function warns about once.
@@ -73,6 +81,8 @@ pub(crate) enum Once {
     Unresolved = 1024,
     NoLoop = 2048,
     Untold = 4096,
+    NoTenant = 8192,
+    Drift = 16384,
 }
 
 impl Core {
@@ -97,6 +107,7 @@ impl Core {
             resolved: Mutex::new(None),
             told: Told::default(),
             warned: AtomicU32::new(0),
+            security: SecurityReport::default(),
             options,
         })
     }
@@ -225,7 +236,7 @@ impl Core {
 
     /// The protocol's key for an L1 key: without a tenant.
     pub(crate) fn protocol_key(&self, l1_key: &[u8]) -> String {
-        let args = &l1_key[KEY_PREFIX..];
+        let (_, args) = self.tenant_and_args(l1_key);
         if self.options.key.is_some() {
             let text = String::from_utf8_lossy(args); // It was a str: valid UTF-8.
             return keys::custom_key(self.options.namespace.as_deref(), &text);
@@ -240,8 +251,50 @@ impl Core {
     /// The entry of the shared layer for an L1 key.
     pub(crate) fn shared(&self, resolved: &Resolved, store: &Store, l1_key: &[u8]) -> Shared {
         let key = self.protocol_key(l1_key);
-        let clearing = self.clearing(resolved);
-        Shared::new(store.clone(), resolved.tenant(), key, clearing)
+        let tenant = self.tenant(l1_key).or(resolved.tenant());
+        Shared::new(store.clone(), tenant, key, self.clearing(resolved))
+    }
+
+    /// The key of the entry in the shared layer for an L1 key.
+    pub(crate) fn stored_key(&self, resolved: &Resolved, l1_key: &[u8]) -> String {
+        let key = self.protocol_key(l1_key);
+        match self.tenant(l1_key).or(resolved.tenant()) {
+            Some(tenant) => keys::tenant_key(tenant, &key),
+            None => key,
+        }
+    }
+
+    /// The tenant of a call, where calls have tenants, and what follows it in the L1 key.
+    fn tenant_and_args<'k>(&self, l1_key: &'k [u8]) -> (Option<&'k str>, &'k [u8]) {
+        let rest = &l1_key[KEY_PREFIX..];
+        if self.options.tenant.is_none() {
+            return (None, rest);
+        }
+        let (len, rest) = rest.split_at(2);
+        let (tenant, args) = rest.split_at(usize::from(u16::from_be_bytes([len[0], len[1]])));
+        let tenant = std::str::from_utf8(tenant).expect("it was written as a str");
+        (Some(tenant), args)
+    }
+
+    fn tenant<'k>(&self, l1_key: &'k [u8]) -> Option<&'k str> {
+        self.tenant_and_args(l1_key).0
+    }
+
+    /// The encryption of the entry for an L1 key, where there is a key to encrypt with.
+    pub(crate) fn sealer(
+        &self,
+        settings: &Settings,
+        shared: Option<&Shared>,
+        l1_key: &[u8],
+    ) -> Option<Sealer> {
+        let secure = settings.secure.as_ref()?;
+        let tenant = self.tenant(l1_key).or(secure.tenant.as_deref())?;
+        let key = match shared {
+            Some(shared) => shared.protocol_key().to_owned(),
+            None => self.protocol_key(l1_key),
+        };
+        let sealer = Sealer::new(&secure.encryption, tenant, key);
+        Some(sealer.expect("tenants' names are checked where they come from"))
     }
 
     /// How this function's entries are cleared in the shared layer.
@@ -304,12 +357,12 @@ impl Core {
     /// rest has passed.
     pub(crate) fn entry(
         &self,
-        held: Held,
+        held: Kept,
         weight: u64,
         from: Tick,
         (life, full): (Option<Duration>, Option<Duration>),
         generation: u64,
-    ) -> Entry<Held> {
+    ) -> Entry<Kept> {
         let mut entry = Entry::new(held, weight);
         entry.generation = generation;
         if let Some(life) = life {

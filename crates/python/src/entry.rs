@@ -1,7 +1,10 @@
 //! From a result to the bytes of its entry, and back.
 
 use bytes::Bytes;
-use cachekit::payload::{self, Unusable};
+use cachekit::{
+    encryption::Sealer,
+    payload::{self, Unusable},
+};
 use cachekit_wire::frame::Extension;
 use pyo3::prelude::*;
 
@@ -19,13 +22,13 @@ pub(crate) enum NotStored {
     Interrupted(PyErr),
 }
 
-/// The entry of a result, under the protocol's `key`.
+/// The entry of a result.
 pub(crate) fn seal(
     py: Python<'_>,
     core: &Core,
     settings: &Settings,
     object: &Bound<'_, PyAny>,
-    key: &str,
+    sealer: Option<&Sealer>,
     x: Extension,
 ) -> Result<Bytes, NotStored> {
     let because = |kind, reason: &str| NotStored::Because(kind, format!(": {reason}"));
@@ -40,7 +43,7 @@ pub(crate) fn seal(
             });
         }
     };
-    let sealed = payload::seal(body, &settings.payload, key, x)
+    let sealed = payload::seal(body, &settings.payload, sealer, x)
         .map_err(|error| because(Once::TooLarge, &error.to_string()))?;
     let limit = settings.max_value_bytes;
     if sealed.len() as u64 > limit {
@@ -51,7 +54,7 @@ pub(crate) fn seal(
         );
         return Err(because(Once::TooLarge, &reason));
     }
-    if core.options.safe_mode && !comes_back_equal(py, core, object, &sealed, key) {
+    if core.options.safe_mode && !comes_back_equal(py, core, object, &sealed, sealer) {
         return Err(NotStored::Because(
             Once::Altered,
             " (safe_mode): the stored form does not compare equal to the result; \
@@ -67,28 +70,38 @@ fn comes_back_equal(
     core: &Core,
     object: &Bound<'_, PyAny>,
     sealed: &Bytes,
-    key: &str,
+    sealer: Option<&Sealer>,
 ) -> bool {
-    let back = open(py, core, sealed, key, |_| true);
-    matches!(back, Ok(Some(back)) if matches!(back.eq(object), Ok(true)))
+    let back = open(py, core, sealed, sealer, |_| true);
+    matches!(back, Ok(Some(back)) if matches!(back.object.eq(object), Ok(true)))
 }
 
-/// The value of an entry under the protocol's `key`; `None` where `counts` says that it was cleared.
+/// What was in an entry.
+pub(crate) struct Opened<'py> {
+    /// The value.
+    pub(crate) object: Bound<'py, PyAny>,
+    /// Whether the entry was encrypted.
+    pub(crate) encrypted: bool,
+}
+
+/// The value of an entry; `None` where `counts` says that it was cleared.
 pub(crate) fn open<'py>(
     py: Python<'py>,
     core: &Core,
     stored: &Bytes,
-    key: &str,
+    sealer: Option<&Sealer>,
     counts: impl FnOnce(&Extension) -> bool,
-) -> Result<Option<Bound<'py, PyAny>>, Unusable> {
+) -> Result<Option<Opened<'py>>, Unusable> {
     let options = &core.options;
     scratch::with(|buffer| {
-        payload::open(stored, &options.payload, key, buffer, |body, header| {
+        payload::open(stored, &options.payload, sealer, buffer, |body, header| {
             if !counts(&header.x) {
                 return Ok(None);
             }
             let codec = &options.codec;
-            codec.decode(py, body, header, stored).map(Some)
+            let object = codec.decode(py, body, header, stored)?;
+            let encrypted = header.encrypted;
+            Ok(Some(Opened { object, encrypted }))
         })
     })
 }

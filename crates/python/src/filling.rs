@@ -7,9 +7,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cachekit::{
+    encryption::{Sealer, Tier},
     freshness,
     lease::Lease,
-    payload::Unusable,
+    payload::{self, Unusable},
     shared::{Got, Locked, Reply, Request, Shared},
     store::Unavailable,
 };
@@ -26,11 +27,11 @@ use pyo3::{exceptions::PyException, ffi, prelude::*};
 use crate::{
     backend::Resolved,
     clock::CLOCK,
-    codec::Held,
     core::{Core, Once, now},
-    entry::{self, NotStored},
+    encryption,
+    entry::{self, NotStored, Opened},
     options::Copying,
-    value::{self, Delivered},
+    value::{self, Delivered, Kept},
 };
 
 /// What the driver must do now.
@@ -52,7 +53,7 @@ enum Outcome {
 
 /// A value on its way into L1.
 struct Keep {
-    held: Held,
+    held: Kept,
     weight: u64,
     from: Tick,
     life: Option<Duration>,
@@ -74,6 +75,7 @@ pub(crate) struct Filling {
     leader: Leader<Delivered>,
     fill: Fill,
     shared: Option<Shared>,
+    sealer: Option<Sealer>,
     resolved: Resolved,
     lease: Option<Lease>,
     asked: Tick,
@@ -109,11 +111,14 @@ impl Filling {
         shared: Option<Shared>,
         resolved: Resolved,
     ) -> Self {
+        let settings = &resolved.settings;
+        let sealer = core.get().sealer(settings, shared.as_ref(), leader.key());
         Self {
             core,
             leader,
             fill,
             shared,
+            sealer,
             resolved,
             lease: None,
             asked: now(),
@@ -289,20 +294,20 @@ impl Filling {
         let core = self.core.clone_ref(py);
         let core = core.get();
         let current = self.generation;
-        let shared = self.shared.clone().expect("it was asked");
         let mut remaining = found.remaining;
-        let opened = entry::open(py, core, &found.value, shared.protocol_key(), |x| {
+        let sealer = self.sealer.clone();
+        let opened = entry::open(py, core, &found.value, sealer.as_ref(), |x| {
             remaining = freshness::remaining(remaining, x, CLOCK.wall());
             Generation::counts(current, x.generation)
         });
-        let object = match opened {
-            Ok(Some(object)) => object,
+        let Opened { object, encrypted } = match opened {
+            Ok(Some(opened)) => opened,
             Ok(None) => return false, // Cleared since it was stored.
-            Err(unusable) => {
-                self.refuse(py, core, &unusable);
-                return false;
-            }
+            Err(unusable) => return self.refuse(py, core, &unusable),
         };
+        if let Some(sealer) = sealer.as_ref().filter(|_| encrypted) {
+            encryption::opened(py, core, sealer);
+        }
         if self.fill.is_refresh() {
             if self.is_due(core, remaining) {
                 return false;
@@ -310,9 +315,9 @@ impl Filling {
         } else {
             core.function.stats.l2_hit(at, at.since(self.asked));
         }
-        self.keep_found(core, &object, remaining);
+        self.keep_found(core, &object, &found.value, remaining);
         if self.keep.is_none() {
-            self.deliver = Some(Delivered::Stored(found.value, shared));
+            self.deliver = Some(Delivered::Stored(found.value, sealer));
         }
         self.refresh_ttl(core, found.remaining);
         self.outcome = Outcome::Value(object.unbind());
@@ -335,7 +340,16 @@ impl Filling {
         }
     }
 
-    fn refuse(&mut self, py: Python<'_>, core: &Core, unusable: &Unusable) {
+    /// Says what is wrong with an entry, which is then computed anew; true where the callers get an
+    /// error instead.
+    fn refuse(&mut self, py: Python<'_>, core: &Core, unusable: &Unusable) -> bool {
+        if let Some(sealer) = &self.sealer
+            && let Some(error) = encryption::refused(py, core, sealer, unusable)
+        {
+            self.deliver = Some(Delivered::Raised(error.clone_ref(py)));
+            self.outcome = Outcome::Raised(error);
+            return true;
+        }
         let key = self.shared.as_ref().map_or("", Shared::key).to_owned();
         let (kind, frozen) = match unusable {
             Unusable::Newer { .. } => (Once::Newer, true),
@@ -346,9 +360,16 @@ impl Filling {
         core.warn_once(py, kind, || {
             format!("the entry {} is {unusable}", redact(&key))
         });
+        false
     }
 
-    fn keep_found(&mut self, core: &Core, object: &Bound<'_, PyAny>, remaining: Remaining) {
+    fn keep_found(
+        &mut self,
+        core: &Core,
+        object: &Bound<'_, PyAny>,
+        stored: &Bytes,
+        remaining: Remaining,
+    ) {
         if !self.keeps() {
             return;
         }
@@ -361,12 +382,12 @@ impl Filling {
             (Remaining::For(left), None) => Some(left),
         };
         // The remaining life was true when the store looked, after the request was sent.
-        let held = if core.options.codec.is_standard() {
-            held(object.py(), core, object, false)
-        } else {
-            isolated(object)
+        let kept = match self.ciphertext(stored) {
+            Some(kept) => Some(kept),
+            None if core.options.codec.is_standard() => held(object.py(), core, object, false),
+            None => isolated(object),
         };
-        self.keep = held.map(|(held, weight)| Keep {
+        self.keep = kept.map(|(held, weight)| Keep {
             held,
             weight,
             from: self.asked,
@@ -469,7 +490,7 @@ impl Filling {
         if life.is_some_and(|life| life.is_zero()) {
             return false;
         }
-        let exact = self.shared.is_none();
+        let exact = self.shared.is_none() && !self.resolved.settings.encrypts();
         let sealed = if exact {
             None
         } else {
@@ -480,11 +501,17 @@ impl Filling {
         }
         let sealed = sealed.flatten();
         if self.keeps() {
-            let held = match &sealed {
-                Some(bytes) if !core.options.codec.is_standard() => self.twin(py, core, bytes),
+            let kept = match (
+                &sealed,
+                sealed.as_ref().and_then(|bytes| self.ciphertext(bytes)),
+            ) {
+                (_, Some(kept)) => Some(kept),
+                (Some(bytes), None) if !core.options.codec.is_standard() => {
+                    self.twin(py, core, bytes)
+                }
                 _ => held(py, core, object, exact),
             };
-            self.keep = held.map(|(held, weight)| Keep {
+            self.keep = kept.map(|(held, weight)| Keep {
                 held,
                 weight,
                 from: at,
@@ -495,8 +522,7 @@ impl Filling {
         match (&self.keep, &sealed) {
             (Some(_), _) => {}
             (None, Some(bytes)) => {
-                self.deliver =
-                    (self.shared.clone()).map(|shared| Delivered::Stored(bytes.clone(), shared));
+                self.deliver = Some(Delivered::Stored(bytes.clone(), self.sealer.clone()));
             }
             (None, None) => {
                 if let Some((held, _)) = held(py, core, object, exact) {
@@ -504,7 +530,7 @@ impl Filling {
                 }
             }
         }
-        let Some(bytes) = sealed.filter(|_| !self.frozen) else {
+        let Some(bytes) = sealed.filter(|_| self.shared.is_some() && !self.frozen) else {
             return false;
         };
         self.store = Some((bytes, life));
@@ -518,11 +544,17 @@ impl Filling {
         object: &Bound<'_, PyAny>,
         life: Option<Duration>,
     ) -> Option<Bytes> {
-        let shared = self.shared.as_ref()?;
-        let x = shared.extension(self.generation, life, CLOCK.wall());
-        let key = shared.protocol_key();
-        match entry::seal(py, core, &self.resolved.settings, object, key, x) {
-            Ok(sealed) => Some(sealed),
+        let (shared, sealer) = (self.shared.as_ref(), self.sealer.as_ref());
+        let x = shared.map(|shared| shared.extension(self.generation, life, CLOCK.wall()));
+        let x = x.unwrap_or_default();
+        match entry::seal(py, core, &self.resolved.settings, object, sealer, x) {
+            Ok(sealed) => {
+                if let Some(sealer) = sealer.filter(|sealer| sealer.encryption().encrypts) {
+                    let tier = self.shared.as_ref().map_or(Tier::L1, |_| Tier::L2);
+                    encryption::sealed(py, core, sealer, tier);
+                }
+                Some(sealed)
+            }
             Err(NotStored::Interrupted(error)) => {
                 self.interrupted = Some(error);
                 None
@@ -535,10 +567,21 @@ impl Filling {
     }
 
     /// What L1 holds of an entry: the value that other processes get.
-    fn twin(&self, py: Python<'_>, core: &Core, stored: &Bytes) -> Option<(Held, u64)> {
-        let key = self.shared.as_ref()?.protocol_key();
-        let opened = entry::open(py, core, stored, key, |_| true);
-        isolated(&opened.ok().flatten()?)
+    fn twin(&self, py: Python<'_>, core: &Core, stored: &Bytes) -> Option<(Kept, u64)> {
+        let opened = entry::open(py, core, stored, self.sealer.as_ref(), |_| true);
+        isolated(&opened.ok().flatten()?.object)
+    }
+
+    /// What L1 holds of an entry where it is to hold no plaintext, with its weight.
+    fn ciphertext(&self, stored: &Bytes) -> Option<(Kept, u64)> {
+        let sealer = self
+            .sealer
+            .as_ref()
+            .filter(|sealer| sealer.encryption().encrypts)?;
+        let sealed = payload::sealed(stored, &self.core().options.payload, sealer)
+            .expect("it was sealed or opened just now");
+        let weight = sealed.weight() as u64;
+        Some((Kept::Sealed(Box::new(sealed)), weight))
     }
 
     /// Removes the entry without waiting for it.
@@ -677,9 +720,9 @@ fn held(
     core: &Core,
     object: &Bound<'_, PyAny>,
     exact: bool,
-) -> Option<(Held, u64)> {
+) -> Option<(Kept, u64)> {
     match value::hold(object, exact, core.options.copy) {
-        Ok(held) => Some(held),
+        Ok((held, weight)) => Some((Kept::Plain(held), weight)),
         Err(error) => {
             core.warn_once(py, Once::Uncopyable, || {
                 format!("not kept in this process, since the result cannot be copied: {error}")
@@ -690,9 +733,9 @@ fn held(
 }
 
 /// A decoded value as L1 holds it, if callers can be given copies of it.
-fn isolated(object: &Bound<'_, PyAny>) -> Option<(Held, u64)> {
-    let held = value::hold(object, true, Copying::Auto).ok()?;
-    held.0.is_isolated().then_some(held)
+fn isolated(object: &Bound<'_, PyAny>) -> Option<(Kept, u64)> {
+    let (held, weight) = value::hold(object, true, Copying::Auto).ok()?;
+    held.is_isolated().then_some((Kept::Plain(held), weight))
 }
 
 /// Whether a result is gone once somebody has iterated over or awaited it.
@@ -706,7 +749,7 @@ fn is_spent_by_use(object: &Bound<'_, PyAny>) -> bool {
 }
 
 /// A key as it may appear in logs: a hash, since arguments of `key=` functions are in the clear.
-fn redact(key: &str) -> String {
+pub(crate) fn redact(key: &str) -> String {
     let hash = cachekit_wire::keys::content_hash(key.as_bytes());
     let hex: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("<redacted:{hex}>")

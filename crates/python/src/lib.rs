@@ -8,6 +8,7 @@ mod clock;
 mod codec;
 mod core;
 mod coroutine;
+mod encryption;
 mod entry;
 mod filling;
 mod fork;
@@ -58,6 +59,8 @@ mod _native {
     use super::bridge::LoopBridge;
     #[pymodule_export]
     use super::core::Core;
+    #[pymodule_export]
+    use super::encryption::{NativeKeychain, has_aes};
     #[pymodule_export]
     use super::health::namespace_health;
     #[pymodule_export]

@@ -14,12 +14,12 @@ use cachekit_engine::{
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use crate::{clock::ProcessClock, codec::Held};
+use crate::{clock::ProcessClock, value::Kept};
 
 /// The shared state of one namespace.
 pub(crate) struct Namespace {
     /// Its L1. One shard: with the GIL there is no contention, and a large value may fill it all.
-    pub(crate) l1: Arc<L1<Held>>,
+    pub(crate) l1: Arc<L1<Kept>>,
     guards: Mutex<Vec<Guarded>>,
 }
 

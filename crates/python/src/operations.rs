@@ -6,6 +6,7 @@ use std::{
 };
 
 use cachekit::{
+    encryption::{Refusal, Tier},
     shared,
     store::{Store, Unavailable},
 };
@@ -80,7 +81,7 @@ impl Core {
             };
             core.forget_key(key.as_slice(), way);
             if core.shared_store(resolved, scope).is_some() {
-                stored.push(resolved.stored_key(&core.protocol_key(key.as_slice())));
+                stored.push(core.stored_key(resolved, key.as_slice()));
                 forgotten.push(key.as_slice().into());
             }
         }
@@ -107,7 +108,7 @@ impl Core {
     fn doom_fills(&self, resolved: &Resolved) -> Vec<String> {
         let keys = self.function.doom_fills();
         keys.iter()
-            .map(|key| resolved.stored_key(&self.protocol_key(key)))
+            .map(|key| self.stored_key(resolved, key))
             .collect()
     }
 
@@ -202,7 +203,7 @@ impl Core {
             return Ok(None);
         };
         match this.get().function.peek(key.as_slice(), CLOCK.coarse()) {
-            Some(entry) => hand_out(this.py(), &entry.value, this.get().options.copy).map(Some),
+            Some(entry) => hand_out(this.py(), this.get(), &entry.value).map(Some),
             None => Ok(None),
         }
     }
@@ -219,7 +220,7 @@ impl Core {
         match plan(this.py(), this, laid.raw(), &mut key)? {
             Plan::Cached(_) => {
                 let resolved = this.get().resolve(this.py())?;
-                Ok(resolved.stored_key(&this.get().protocol_key(key.as_slice())))
+                Ok(this.get().stored_key(&resolved, key.as_slice()))
             }
             Plan::Uncached | Plan::Bypass | Plan::Plainly => {
                 Err(pyo3::exceptions::PyTypeError::new_err(
@@ -360,6 +361,22 @@ impl Core {
         self.resolved_store()
             .map(|store| health::of(py, store.guards()))
             .transpose()
+    }
+
+    /// The entries refused, by reason and layer, and the encrypted ones that a function read which
+    /// does not encrypt.
+    #[pyo3(name = "_security")]
+    fn security_report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let report = PyDict::new(py);
+        for why in Refusal::ALL {
+            let part = PyDict::new(py);
+            for tier in Tier::ALL {
+                part.set_item(tier.name(), self.security.refusals(why, tier))?;
+            }
+            report.set_item(why.name(), part)?;
+        }
+        report.set_item("drift_reads", self.security.drift_reads())?;
+        Ok(report)
     }
 
     /// Lets a later hit start the refresh of an entry again.

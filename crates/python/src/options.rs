@@ -1,9 +1,9 @@
 //! What the decorator decided about one function.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::{codec::Parameters, interop::Interop, serializer::Codec};
-use cachekit::{payload::PayloadPolicy, store::GuardConfig};
+use crate::{codec::Parameters, encryption::NativeKeychain, interop::Interop, serializer::Codec};
+use cachekit::{encryption::Encryption, payload::PayloadPolicy, store::GuardConfig};
 use cachekit_backends::ErrorKind;
 use cachekit_engine::{
     backpressure::BackpressureConfig, breaker::BreakerConfig, deadline::TimeoutConfig,
@@ -34,6 +34,10 @@ pub(crate) struct Options {
     pub(crate) method: bool,
     pub(crate) ttl: Ttl,
     pub(crate) key: Option<Py<PyAny>>,
+    /// Tells the tenant of a call from its arguments, where calls have tenants.
+    pub(crate) tenant: Option<Py<PyAny>>,
+    /// Whether encrypting and decrypting is recorded.
+    pub(crate) audit: bool,
     pub(crate) ignore: Vec<String>,
     pub(crate) parameters: Parameters,
     pub(crate) l1: bool,
@@ -139,6 +143,8 @@ impl Options {
             method: get(dict, "method")?,
             ttl,
             key: callable("key")?,
+            tenant: callable("tenant")?,
+            audit: get(dict, "audit")?,
             ignore: get(dict, "ignore")?,
             parameters: parameters(&required(dict, "parameters")?)?,
             l1: get(dict, "l1")?,
@@ -235,7 +241,10 @@ impl Options {
         if let Some(interop) = &self.interop {
             interop.traverse(visit)?;
         }
-        for held in [&self.key, &self.normalize].into_iter().flatten() {
+        for held in [&self.key, &self.tenant, &self.normalize]
+            .into_iter()
+            .flatten()
+        {
             visit.call(held)?;
         }
         [
@@ -262,6 +271,45 @@ pub(crate) struct Settings {
     pub(crate) default_ttl: Option<Duration>,
     /// Room in the namespace's L1.
     pub(crate) l1_max_bytes: u64,
+    /// What is done about encryption; `None` where there is no key.
+    pub(crate) secure: Option<Secure>,
+}
+
+/// What a function does about encryption.
+#[derive(Clone)]
+pub(crate) struct Secure {
+    pub(crate) encryption: Encryption,
+    /// The one tenant; `None` where calls have tenants.
+    pub(crate) tenant: Option<Arc<str>>,
+}
+
+impl Secure {
+    fn from_dict(dict: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let keychain: PyRef<'_, NativeKeychain> = get(dict, "keychain")?;
+        let tenant: Option<String> = get(dict, "tenant")?;
+        if let Some(tenant) = &tenant {
+            let found = keychain.0.tenant(tenant);
+            found.map_err(|error| crate::configuration_error(dict.py(), &error.to_string()))?;
+        }
+        Ok(Self {
+            encryption: Encryption {
+                keychain: Arc::clone(&keychain.0),
+                encrypts: get(dict, "encrypts")?,
+                fail_closed: get(dict, "fail_closed")?,
+                tenants: tenant.is_none(),
+            },
+            tenant: tenant.map(Arc::from),
+        })
+    }
+}
+
+impl Settings {
+    /// Whether values are kept as ciphertext only.
+    pub(crate) fn encrypts(&self) -> bool {
+        self.secure
+            .as_ref()
+            .is_some_and(|secure| secure.encryption.encrypts)
+    }
 }
 
 impl Options {
@@ -290,6 +338,9 @@ impl Options {
             },
             default_ttl,
             l1_max_bytes: get(&found, "l1_max_bytes")?,
+            secure: group(&found, "encryption")?
+                .map(|group| Secure::from_dict(&group))
+                .transpose()?,
         })
     }
 }

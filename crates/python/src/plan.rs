@@ -2,7 +2,7 @@
 
 use std::ptr;
 
-use cachekit_wire::msgpack::Sink;
+use cachekit_wire::{encryption::MAX_TENANT_BYTES, msgpack::Sink};
 use pyo3::{
     ffi, intern,
     prelude::*,
@@ -45,6 +45,11 @@ pub(crate) fn plan(
     if let Some(interop) = &this.options.interop {
         return interop.plan(py, args, key);
     }
+    if let Some(extract) = &this.options.tenant
+        && !push_tenant(py, this, extract, args, key)?
+    {
+        return Ok(Plan::Uncached);
+    }
     if let Some(normalize) = &this.options.normalize {
         return normalized(py, this, normalize, args, key);
     }
@@ -61,6 +66,44 @@ fn encode(py: Python<'_>, core: &Core, args: RawArgs, key: &mut KeyBuf) -> PyRes
         Ok(scope) => Ok(Plan::Cached(scope)),
         Err(unkeyable) => refuse(py, core, &unkeyable),
     }
+}
+
+/// Puts the call's tenant into the key, after its length; false if the call is nobody's.
+#[cold]
+fn push_tenant(
+    py: Python<'_>,
+    core: &Core,
+    extract: &Py<PyAny>,
+    args: RawArgs,
+    key: &mut KeyBuf,
+) -> PyResult<bool> {
+    let (positional, keywords) = collect(py, args)?;
+    let keywords = keywords.unwrap_or_else(|| PyDict::new(py));
+    let found = match extract.bind(py).call1((positional, keywords)) {
+        Ok(found) => found,
+        Err(error) if error.is_instance_of::<pyo3::exceptions::PyException>(py) => {
+            core.warn_once(py, Once::NoTenant, || {
+                let class = error.get_type(py);
+                format!("this call runs uncached: its tenant cannot be told, tenant_extractor raised {class}")
+            });
+            return Ok(false);
+        }
+        Err(error) => return Err(error),
+    };
+    // The Python face has made it a name or None.
+    let tenant: Option<std::borrow::Cow<'_, str>> = found.extract()?;
+    let Some(tenant) = tenant.filter(|tenant| tenant.len() <= MAX_TENANT_BYTES) else {
+        core.warn_once(py, Once::NoTenant, || {
+            "this call runs uncached: it is nobody's, tenant_extractor named no tenant \
+             (text of up to 1024 bytes, a UUID or a number is one)"
+                .to_owned()
+        });
+        return Ok(false);
+    };
+    let len = u16::try_from(tenant.len()).expect("at most 1024");
+    key.extend(&len.to_be_bytes());
+    key.extend(tenant.as_bytes());
+    Ok(true)
 }
 
 /// What becomes of a call whose arguments have no key.

@@ -98,7 +98,7 @@ fn turn(py: Python<'_>, core: &Bound<'_, Core>, key: &[u8], scope: Scope) -> PyR
                     if hit.refresh {
                         hit.entry.end_refresh();
                     }
-                    if let Ok(value) = hand_out(py, &hit.entry.value, this.options.copy) {
+                    if let Ok(value) = hand_out(py, this, &hit.entry.value) {
                         this.function.stats.l1_hit(now());
                         leader.land(Delivered::Value(Arc::clone(&hit.entry)));
                         return Ok(Turn::Done(value));
@@ -314,14 +314,14 @@ pub(crate) fn deliver(
     delivered: &Delivered,
 ) -> PyResult<Option<Py<PyAny>>> {
     let value = match delivered {
-        Delivered::Value(entry) => match hand_out(py, &entry.value, core.options.copy) {
+        Delivered::Value(entry) => match hand_out(py, core, &entry.value) {
             Ok(value) => value,
             Err(error) if error.is_instance_of::<PyException>(py) => return Ok(None),
             Err(error) => return Err(error),
         },
-        Delivered::Stored(bytes, shared) => {
-            match entry::open(py, core, bytes, shared.protocol_key(), |_| true) {
-                Ok(Some(object)) => object.unbind(),
+        Delivered::Stored(bytes, sealer) => {
+            match entry::open(py, core, bytes, sealer.as_ref(), |_| true) {
+                Ok(Some(opened)) => opened.object.unbind(),
                 // The leader has said why.
                 Ok(None) | Err(_) => return Ok(None),
             }

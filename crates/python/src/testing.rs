@@ -43,6 +43,7 @@ fn settings(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
                 Kind::Integer(range) => ("integer", range, &[][..]),
                 Kind::Number(range) => ("number", range, &[][..]),
                 Kind::Servers => ("servers", Range::default(), &[][..]),
+                Kind::Keys => ("keys", Range::default(), &[][..]),
                 Kind::Mode => ("mode", Range::default(), &[][..]),
                 _ => ("text", Range::default(), &[][..]),
             };

@@ -3,21 +3,31 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cachekit::shared::Shared;
+use cachekit::encryption::{Sealed, Sealer};
 use cachekit_engine::l1::Entry;
 use pyo3::{intern, prelude::*};
 
 use crate::{
     codec::{self, Held},
+    core::Core,
+    encryption,
     options::Copying,
 };
+
+/// What L1 holds.
+pub(crate) enum Kept {
+    /// A value, ready to be handed out.
+    Plain(Held),
+    /// Ciphertext, which each hit decrypts and decodes.
+    Sealed(Box<Sealed>),
+}
 
 /// What a landed flight hands to those who waited.
 pub(crate) enum Delivered {
     /// A value that can be handed out any number of times.
-    Value(Arc<Entry<Held>>),
+    Value(Arc<Entry<Kept>>),
     /// A stored entry, for waiters to decode: nothing is kept in this process.
-    Stored(Bytes, Shared),
+    Stored(Bytes, Option<Sealer>),
     /// The function's own exception.
     Raised(PyErr),
     /// A result that cannot be shared: each waiter runs the function.
@@ -50,7 +60,12 @@ pub(crate) fn hold(
 /// # Errors
 /// What copying the value raises.
 #[inline]
-pub(crate) fn hand_out(py: Python<'_>, held: &Held, copying: Copying) -> PyResult<Py<PyAny>> {
+pub(crate) fn hand_out(py: Python<'_>, core: &Core, kept: &Kept) -> PyResult<Py<PyAny>> {
+    let held = match kept {
+        Kept::Plain(held) => held,
+        Kept::Sealed(sealed) => return encryption::hand_out(py, core, sealed),
+    };
+    let copying = core.options.copy;
     if copying == Copying::Always && !held.is_isolated() {
         return deep_copy(held.object().bind(py));
     }

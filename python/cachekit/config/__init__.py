@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cachekit.config.nested import (
         BackpressureConfig,
         CircuitBreakerConfig,
+        EncryptionConfig,
         L1CacheConfig,
         MonitoringConfig,
         TimeoutConfig,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cachekit.config.settings import CachekitConfig
     from cachekit.config.singleton import configure, get_settings, reset_settings
     from cachekit.config.validation import ConfigurationError
+    from cachekit.encryption import validate_encryption_config
 
 _HOMES = {
     "BackpressureConfig": "cachekit.config.nested",
@@ -24,6 +26,7 @@ _HOMES = {
     "CircuitBreakerConfig": "cachekit.config.nested",
     "ConfigurationError": "cachekit.config.validation",
     "DecoratorConfig": "cachekit.config.decorator",
+    "EncryptionConfig": "cachekit.config.nested",
     "L1CacheConfig": "cachekit.config.nested",
     "MonitoringConfig": "cachekit.config.nested",
     "TimeoutConfig": "cachekit.config.nested",
@@ -32,6 +35,7 @@ _HOMES = {
     "get_settings": "cachekit.config.singleton",
     "reset_settings": "cachekit.config.singleton",
     "set_default_backend": "cachekit.config.decorator",
+    "validate_encryption_config": "cachekit.encryption",
 }
 
 __all__ = [
@@ -40,6 +44,7 @@ __all__ = [
     "CircuitBreakerConfig",
     "ConfigurationError",
     "DecoratorConfig",
+    "EncryptionConfig",
     "L1CacheConfig",
     "MonitoringConfig",
     "TimeoutConfig",
@@ -48,6 +53,7 @@ __all__ = [
     "get_settings",
     "reset_settings",
     "set_default_backend",
+    "validate_encryption_config",
 ]
 
 

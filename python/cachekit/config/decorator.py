@@ -9,6 +9,7 @@ from cachekit import ttl as _ttl
 from cachekit.config.nested import (
     BackpressureConfig,
     CircuitBreakerConfig,
+    EncryptionConfig,
     Group,
     L1CacheConfig,
     MonitoringConfig,
@@ -86,12 +87,12 @@ class DecoratorConfig(Group):
     """Seconds that a caller waits for another's computation before it computes itself."""
     copy: bool | Literal["auto"] = "auto"
     """L1 only: "auto" clones builtin containers, True also opaque objects, False shares."""
-    encryption: bool | None = None
     l1: L1CacheConfig = field(default_factory=L1CacheConfig)
     circuit_breaker: CircuitBreakerConfig = field(default_factory=CircuitBreakerConfig)
     timeout: TimeoutConfig = field(default_factory=TimeoutConfig)
     backpressure: BackpressureConfig = field(default_factory=BackpressureConfig)
     monitoring: MonitoringConfig = field(default_factory=MonitoringConfig)
+    encryption: EncryptionConfig = field(default_factory=EncryptionConfig)
 
     def __post_init__(self) -> None:
         if self.ttl is not None and not callable(self.ttl):
@@ -104,8 +105,10 @@ class DecoratorConfig(Group):
         _fraction("lock_wait", self.lock_wait, float("inf"))
         if self.copy not in ("auto", True, False):
             raise ConfigurationError(f'copy={self.copy!r}: "auto", True or False is expected')
-        if self.encryption not in (None, False):
-            raise absent("encryption", "leave encryption= out, or keep the function in this process with backend=None")
+        wanted: Any = self.encryption
+        if wanted in (None, True, False):
+            object.__setattr__(self, "encryption", EncryptionConfig(enabled=wanted))
+        self._unwrap()
         if getattr(self.serializer, "enable_integrity_checking", True) is False and not _is_arrow(self.serializer):
             object.__setattr__(self, "integrity_checking", False)
         object.__setattr__(self, "serializer", _serializer(self.serializer))
@@ -120,6 +123,20 @@ class DecoratorConfig(Group):
         for name, kind in GROUPS.items():
             if not isinstance(getattr(self, name), kind):
                 raise ConfigurationError(f"{name}={getattr(self, name)!r}: a {kind.__name__} is expected")
+
+    def _unwrap(self) -> None:
+        """Takes an EncryptionWrapper apart: its serializer, and its keys as this function's encryption."""
+        module = sys.modules.get("cachekit.serializers.encryption_wrapper")
+        wrapper: Any = self.serializer
+        if module is None or not isinstance(wrapper, module.EncryptionWrapper):
+            return
+        given = {name: getattr(self.encryption, name) for name in self.encryption.given}
+        mine = wrapper.as_config()
+        for name in given.keys() & mine.keys():
+            if given[name] not in (None, mine[name]):
+                raise ConfigurationError(f"{name}= and the EncryptionWrapper's differ: give it once")
+        object.__setattr__(self, "encryption", EncryptionConfig(**{**given, **mine}))
+        object.__setattr__(self, "serializer", wrapper.serializer)
 
     def _check_key(self) -> None:
         namespace: Any = self.namespace
@@ -171,7 +188,7 @@ class DecoratorConfig(Group):
 
     @classmethod
     def secure(cls, **overrides: Any) -> Self:
-        """Encrypted entries; not in this version."""
+        """As production, encrypted in every layer, with an audit log; a master key is required."""
         return cls._preset("secure", overrides)
 
     @classmethod
@@ -205,6 +222,12 @@ class DecoratorConfig(Group):
             max_concurrent_requests=self.backpressure.max_concurrent_requests,
             queue_size=self.backpressure.queue_size,
             backpressure_timeout=self.backpressure.timeout,
+            encryption=self.encryption.enabled,
+            master_key=None if self.encryption.master_key is None else "[REDACTED]",
+            tenant_extractor=self.encryption.tenant_extractor,
+            single_tenant_mode=self.encryption.single_tenant_mode,
+            deployment_uuid=self.encryption.deployment_uuid,
+            fail_closed=self.encryption.fail_closed,
         )
         return flat
 
@@ -215,6 +238,7 @@ GROUPS: dict[str, type[Group]] = {
     "timeout": TimeoutConfig,
     "backpressure": BackpressureConfig,
     "monitoring": MonitoringConfig,
+    "encryption": EncryptionConfig,
 }
 
 _default_backend: BaseBackend | None = None

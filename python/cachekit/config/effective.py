@@ -70,6 +70,7 @@ def _of(config: CachekitConfig) -> Effective:
     values = {setting.name: getattr(config, setting.name) for setting in fields.PROCESS}
     if values["master_key"] is not None:
         values["master_key"] = values["master_key"].get_secret_value()
+    values["previous_master_keys"] = tuple(key.get_secret_value() for key in values["previous_master_keys"])
     return Effective(values, set(config.model_fields_set))
 
 

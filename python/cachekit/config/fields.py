@@ -63,6 +63,20 @@ class Servers(Reader):
         return tuple(value)
 
 
+class Keys(Reader):
+    """Several keys, in a variable between commas."""
+
+    expected = "hexadecimal keys, in a variable between commas,"
+
+    def parse(self, text: str) -> tuple[Any, ...]:
+        return tuple(key.strip() for key in text.split(",") if key.strip())
+
+    def check(self, value: Any) -> tuple[Any, ...]:
+        if isinstance(value, (str, bytes)) or value is None:
+            raise ValueError
+        return tuple(value)
+
+
 class Mode(Reader):
     """File permissions: an octal text in a variable, a number where given."""
 
@@ -272,11 +286,14 @@ PROCESS = (
     Setting("l1_total_mb", int, None, "Mebibytes of all L1s of the process together.", least=1),
     Setting("disabled", bool, False, "Run every decorated function uncached."),
     Setting("master_key", str, None, "Encryption key, hex; see `encryption`.", secret=True),
-    Setting("encryption", str, None, '"all": every function is to be encrypted.', choices=("all",)),
+    Setting("previous_master_keys", tuple, (), "Keys that the master key replaced.", reader=Keys(), secret=True),
+    Setting("encryption_fail_closed", bool, False, "Raise for entries that do not decrypt."),
+    Setting("deployment_uuid", str, None, "Whose key encrypts where there are no tenants."),
+    Setting("encryption", str, None, '"all": every function is encrypted.', choices=("all",)),
 )
 
 # Variables of the documented set that this version does not act on yet.
-NOT_YET = ("CACHEKIT_COMPRESSION_LEVEL", "CACHEKIT_PREVIOUS_MASTER_KEYS", "CACHEKIT_ENCRYPTION_FAIL_CLOSED")
+NOT_YET = ("CACHEKIT_COMPRESSION_LEVEL",)
 
 TABLES = (PROCESS, CACHEKITIO, MEMCACHED, FILE)
 

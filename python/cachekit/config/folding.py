@@ -13,6 +13,7 @@ from cachekit.config.decorator import GROUPS, MANAGED, DecoratorConfig
 from cachekit.config.nested import (
     BackpressureConfig,
     CircuitBreakerConfig,
+    EncryptionConfig,
     Group,
     L1CacheConfig,
     MonitoringConfig,
@@ -33,6 +34,11 @@ _FLAT = {
     "enable_tracing": ("monitoring", "enable_tracing"),
     "enable_structured_logging": ("monitoring", "enable_structured_logging"),
     "enable_prometheus_metrics": ("monitoring", "enable_prometheus_metrics"),
+    "master_key": ("encryption", "master_key"),
+    "tenant_extractor": ("encryption", "tenant_extractor"),
+    "single_tenant_mode": ("encryption", "single_tenant_mode"),
+    "deployment_uuid": ("encryption", "deployment_uuid"),
+    "fail_closed": ("encryption", "fail_closed"),
 }
 
 # What this version does not have: the values that ask for nothing, and what they are about.
@@ -48,11 +54,6 @@ _ABSENT: dict[str, tuple[tuple[Any, ...], str]] = {
     "tags": ((None, (), []), "tags"),
     "write_behind": ((False,), "write-behind"),
     "pipelined": ((True, None), "an unpipelined mode"),
-    "master_key": ((None,), "encryption"),
-    "tenant_extractor": ((None,), "tenants"),
-    "single_tenant_mode": ((None, False), "tenants"),
-    "deployment_uuid": ((None,), "tenants"),
-    "fail_closed": ((None, False), "encryption"),
 }
 
 _BARE = {field.name for field in fields(DecoratorConfig)}
@@ -76,6 +77,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "test": _OFF,
     "production": {},
     "io": {"backend": MANAGED},
+    "secure": {"encryption": EncryptionConfig(enabled=True)},
     "dev": {
         "l1": L1CacheConfig(invalidation_enabled=False, namespace_index=False),
         "monitoring": MonitoringConfig(enable_prometheus_metrics=False),
@@ -132,6 +134,8 @@ def _group_part(group: str, name: str, value: Any) -> dict[str, Any] | Group:
     return value
 
 
+_SECRET = ("master_key", "previous_master_keys")
+
 _FLAT_MONITORING = tuple(field for group, field in _FLAT.values() if group == "monitoring")
 
 
@@ -144,7 +148,8 @@ def _merged(group: str, base: Group | None, parts: list[dict[str, Any] | Group])
         values = {name: getattr(part, name) for name in part.given} if isinstance(part, Group) else part
         for name, value in values.items():
             if name in changes and changes[name] != value:
-                raise TypeError(f"{group}.{name} is given twice, as {changes[name]!r} and as {value!r}: give it once")
+                shown = "" if name in _SECRET else f", as {changes[name]!r} and as {value!r}"
+                raise TypeError(f"{group}.{name} is given twice{shown}: give it once")
             changes[name] = value
     return start.changed(**changes)
 
@@ -163,17 +168,12 @@ def _known(written: dict[str, Any]) -> None:
 def _refuse_absent(name: str, value: Any) -> None:
     neutral, what = _ABSENT[name]
     if not any(value is one or (type(value) is type(one) and value == one) for one in neutral):
-        shown = "..." if name == "master_key" else repr(value)
-        raise absent(f"{what} ({name}={shown})", f"leave {name}= out")
+        raise absent(f"{what} ({name}={value!r})", f"leave {name}= out")
 
 
 def _available(preset: str) -> None:
-    """Refuses the presets whose backend or encryption is not here yet."""
+    """Refuses a preset that needs a variable which is not set."""
     from cachekit.config import fields as settings
 
-    if preset == "secure":
-        raise absent(
-            "encryption, which @cache.secure promises,", "use @cache(backend=None), which keeps values in this process"
-        )
     if preset == "io" and "CACHEKIT_API_KEY" not in settings.variables():
         raise settings.no_api_key("@cache.io()")

@@ -6,7 +6,7 @@ given takes part in no conflict and may be filled from a preset or from the proc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from cachekit.config.validation import ConfigurationError
 
@@ -179,3 +179,57 @@ def _number(
     )
     if not fits:
         raise _refused(config, name, value, expected)
+
+
+@dataclass(frozen=True)
+class EncryptionConfig(Group):
+    """Whether entries are encrypted, with which key, for whom.
+
+    Keys are text in hexadecimal, or bytes; at least 32 bytes. They are shown nowhere.
+    """
+
+    enabled: bool | None = None
+    """True encrypts, False never does; None: with a `master_key`, and where the settings or the name ask for it."""
+    master_key: str | bytes | None = field(default=None, repr=False)
+    """None = CACHEKIT_MASTER_KEY."""
+    tenant_extractor: Any = None
+    """A parameter's name, a callable(*args, **kwargs), or an object with extract(args, kwargs)."""
+    single_tenant_mode: bool = False
+    """Says that there is one tenant, which is so without a `tenant_extractor`."""
+    deployment_uuid: str | None = None
+    """The one tenant's name; None = CACHEKIT_DEPLOYMENT_UUID, else "default"."""
+    fail_closed: bool | None = None
+    """Raise for an entry that does not decrypt, instead of recomputing; None = CACHEKIT_ENCRYPTION_FAIL_CLOSED."""
+    previous_master_keys: tuple[str | bytes, ...] | None = field(default=None, repr=False)
+    """Keys that `master_key` replaced, newest first; None = CACHEKIT_PREVIOUS_MASTER_KEYS."""
+
+    def __post_init__(self) -> None:
+        for name in ("enabled", "fail_closed"):
+            if getattr(self, name) not in (None, True, False):
+                raise ConfigurationError(f"{name}={getattr(self, name)!r}: True, False or None is expected")
+        _bools(self, "single_tenant_mode")
+        if self.tenant_extractor is not None:
+            from cachekit.decorators.tenant_context import checked
+
+            if self.single_tenant_mode or self.deployment_uuid is not None:
+                other = "single_tenant_mode" if self.single_tenant_mode else "deployment_uuid"
+                raise ConfigurationError(f"{other} and tenant_extractor exclude each other: give one of them")
+            object.__setattr__(self, "tenant_extractor", checked(self.tenant_extractor))
+        uuid: Any = self.deployment_uuid
+        if uuid is not None and (not isinstance(uuid, str) or not uuid):
+            raise ConfigurationError(f"deployment_uuid={uuid!r}: a name is expected")
+        for name in ("master_key", "previous_master_keys"):
+            object.__setattr__(self, name, _exposed(getattr(self, name)))
+        if self.master_key is not None and self.enabled is None:
+            object.__setattr__(self, "enabled", True)
+
+
+def _exposed(key: Any) -> Any:
+    """A key without the wrapper that pydantic puts around secrets; of a list, a tuple of them."""
+    if isinstance(key, (list, tuple)):
+        return tuple(_exposed(one) for one in key)  # pyright: ignore[reportUnknownVariableType]
+    reveal = getattr(key, "get_secret_value", None)
+    key = key if reveal is None else reveal()
+    if key is not None and not isinstance(key, (str, bytes)):
+        raise ConfigurationError(f"a key of type {type(key).__name__}: hexadecimal text or bytes are expected", "E002")
+    return key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Optional
+from typing import Annotated, Any, ClassVar, Literal, Optional
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -117,6 +117,10 @@ class EnvironmentConfig(BaseSettings):
         return setting.refused(None)
 
 
+MAX_PREVIOUS_MASTER_KEYS = 3
+"""The most previous keys beside a master key."""
+
+
 class CachekitConfig(EnvironmentConfig):
     """The settings of a process. `cachekit.configure(CachekitConfig(...))` puts them in force.
 
@@ -139,6 +143,11 @@ class CachekitConfig(EnvironmentConfig):
     l1_total_mb: Optional[int] = field(fields.PROCESS, "l1_total_mb")  # noqa: UP045 - evaluated by pydantic on 3.9
     disabled: bool = field(fields.PROCESS, "disabled")
     master_key: Optional[SecretStr] = field(fields.PROCESS, "master_key")  # noqa: UP045
+    previous_master_keys: Annotated[tuple[SecretStr, ...], read(fields.Keys())] = field(
+        fields.PROCESS, "previous_master_keys"
+    )
+    encryption_fail_closed: bool = field(fields.PROCESS, "encryption_fail_closed")
+    deployment_uuid: Optional[str] = field(fields.PROCESS, "deployment_uuid")  # noqa: UP045
     encryption: Optional[Literal["all"]] = field(fields.PROCESS, "encryption")  # noqa: UP045
 
     def get_safe_repr(self) -> dict[str, Any]:
@@ -148,6 +157,7 @@ class CachekitConfig(EnvironmentConfig):
         shown = self.model_dump()
         shown["redis_url"] = without_password(self.redis_url)
         shown["master_key"] = None if self.master_key is None else "[REDACTED]"
+        shown["previous_master_keys"] = ["[REDACTED]"] * len(self.previous_master_keys)
         return shown
 
     def __repr__(self) -> str:

@@ -21,6 +21,14 @@ class ConfigurationError(ValueError):
         return type(self), (str(self), self.code)
 
 
+def __getattr__(name: str) -> object:
+    if name == "validate_encryption_config":
+        from cachekit.encryption import validate_encryption_config
+
+        return validate_encryption_config
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def absent(what: str, remedy: str) -> ConfigurationError:
     """The error for something that this version does not have."""
     return ConfigurationError(f"{what} is not in this version of cachekit: {remedy}", "E043")

@@ -12,11 +12,14 @@ from cachekit.config.decorator import DecoratorConfig
 from cachekit.config.nested import (
     BackpressureConfig,
     CircuitBreakerConfig,
+    EncryptionConfig,
     L1CacheConfig,
     MonitoringConfig,
     TimeoutConfig,
 )
+from cachekit.decorators.tenant_context import TenantContextExtractor
 from cachekit.info import CacheInfo
+from cachekit.serializers import EncryptionWrapper
 from cachekit.serializers.base import SerializerProtocol
 from cachekit.ttl import Forever
 
@@ -134,7 +137,7 @@ class Options(TypedDict, total=False):
     key: Callable[..., str] | None
     ignore: tuple[str, ...] | list[str] | str
     normalize_calls: bool
-    serializer: str | SerializerProtocol
+    serializer: str | SerializerProtocol | EncryptionWrapper
     integrity_checking: bool
     backend: BaseBackend | None
     interop: str | None
@@ -146,7 +149,12 @@ class Options(TypedDict, total=False):
     lock: bool
     lock_wait: float
     copy: bool | Literal["auto"]
-    encryption: Literal[False] | None
+    encryption: EncryptionConfig | bool | None
+    master_key: str | bytes | None
+    tenant_extractor: TenantContextExtractor | Callable[..., Any] | str | None
+    single_tenant_mode: bool
+    deployment_uuid: str | None
+    fail_closed: bool | None
     l1: L1CacheConfig | bool
     l1_enabled: bool
     circuit_breaker: CircuitBreakerConfig | bool

@@ -140,7 +140,9 @@ def test_the_rust_face_has_the_same_table(name: str) -> None:
     assert [row[0] for row in rows] == [setting.name for setting in table]
     for setting, (_, variables, (kind, choices), default, numbers, secret) in zip(table, rows):
         assert tuple(variables) == setting.variables
-        assert kind == ("mode" if isinstance(setting.reader, fields.Mode) else KINDS[setting.kind]), setting.name
+        readers: dict[type, str] = {fields.Mode: "mode", fields.Keys: "keys"}
+        read = readers.get(type(setting.reader))
+        assert kind == (read or KINDS[setting.kind]), setting.name
         assert tuple(choices) == setting.choices
         assert numbers == (setting.least, setting.above, setting.most), setting.name
         assert secret == setting.secret

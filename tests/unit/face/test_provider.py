@@ -160,26 +160,3 @@ def test_the_default_backend_may_change_after_use() -> None:
 def test_protocols_are_checkable() -> None:
     assert isinstance(Store(), BaseBackend)
     assert not isinstance(object(), BaseBackend)
-
-
-@pytest.mark.parametrize("name", ["get_user", "plain"])
-@pytest.mark.parametrize("everything", [False, True])
-def test_what_is_to_be_encrypted_stays_in_the_process(
-    name: str, everything: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("CACHEKIT_MASTER_KEY", "ab" * 32)
-    if everything:
-        monkeypatch.setenv("CACHEKIT_ENCRYPTION", "all")
-    store = Store()
-
-    def function(x: int) -> int:
-        return x
-
-    function.__name__ = function.__qualname__ = name
-    cached = cache(backend=store, namespace="n")(function)
-    opted_out = cache(backend=store, namespace="m", encryption=False)(function)
-    assert [cached(1), cached(1), cached(2), opted_out(1)] == [1, 1, 2, 1]
-    kept = everything or name == "get_user"
-    assert len(store.results()) == (1 if kept else 3)
-    assert caplog.text.count("stays in this process") == kept
-    assert "abab" not in caplog.text

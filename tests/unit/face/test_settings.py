@@ -21,6 +21,7 @@ def plain(config: CachekitConfig) -> dict[str, Any]:
     values = config.model_dump()
     if values["master_key"] is not None:
         values["master_key"] = values["master_key"].get_secret_value()
+    values["previous_master_keys"] = tuple(key.get_secret_value() for key in values["previous_master_keys"])
     return values
 
 

@@ -42,6 +42,8 @@ pub enum Kind {
     Number(Range),
     /// Several `host:port`, as a JSON array.
     Servers,
+    /// Keys between commas.
+    Keys,
     /// File permissions in octal that let the owner read and write.
     Mode,
 }
@@ -75,6 +77,7 @@ pub(crate) enum Value {
     Integer(u64),
     Number(f64),
     Servers(Vec<String>),
+    Keys(Vec<String>),
     Mode(u32),
 }
 
@@ -99,6 +102,11 @@ impl Kind {
                 range.holds(value).then_some(Value::Number(value))
             }
             Self::Servers => servers(text).map(Value::Servers),
+            Self::Keys => {
+                let keys = text.split(',').map(str::trim);
+                let keys = keys.filter(|key| !key.is_empty()).map(str::to_owned);
+                Some(Value::Keys(keys.collect()))
+            }
             Self::Mode => {
                 let digits = text.trim_start_matches("0o");
                 let mode = u32::from_str_radix(digits, 8).ok()?;
@@ -117,6 +125,7 @@ impl Kind {
                 return r#"a JSON array of "host:port", like ["mc1:11211", "mc2:11211"],"#
                     .to_owned();
             }
+            Self::Keys => return "hexadecimal keys between commas".to_owned(),
             Self::Mode => {
                 return "file permissions, octal like 0600, that let the owner read and write,"
                     .to_owned();
@@ -236,6 +245,8 @@ impl Values {
         number: Number -> f64;
         /// Addresses.
         servers: Servers -> Vec<String>;
+        /// Keys.
+        keys: Keys -> Vec<String>;
         /// Permissions.
         mode: Mode -> u32;
     }
@@ -338,7 +349,7 @@ mod tests {
         }
         for setting in [PROCESS, CACHEKITIO].concat() {
             assert!(
-                !setting.secret || setting.kind == Kind::Text,
+                !setting.secret || matches!(setting.kind, Kind::Text | Kind::Keys),
                 "its value would be shown"
             );
         }

@@ -273,6 +273,26 @@ pub const PROCESS: &[Setting] = &[
         Some("false"),
     ),
     secret("master_key", &["CACHEKIT_MASTER_KEY"], None),
+    Setting {
+        kind: Kind::Keys,
+        ..secret(
+            "previous_master_keys",
+            &["CACHEKIT_PREVIOUS_MASTER_KEYS"],
+            Some(""),
+        )
+    },
+    setting(
+        "encryption_fail_closed",
+        &["CACHEKIT_ENCRYPTION_FAIL_CLOSED"],
+        Kind::Boolean,
+        Some("false"),
+    ),
+    setting(
+        "deployment_uuid",
+        &["CACHEKIT_DEPLOYMENT_UUID"],
+        Kind::Text,
+        None,
+    ),
     setting(
         "encryption",
         &["CACHEKIT_ENCRYPTION"],

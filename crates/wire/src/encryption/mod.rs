@@ -20,7 +20,7 @@ pub use derive::{Fingerprint, MAX_TENANT_BYTES};
 pub use error::{KeyError, OpenError, TenantError};
 pub use keyring::{Keyring, MAX_PREVIOUS, MIN_KEY_BYTES, MasterKey};
 
-use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
+use aws_lc_rs::aead::{Aad, Nonce};
 
 use derive::DerivedKey;
 use nonce::Nonces;
@@ -82,39 +82,44 @@ impl TenantKeys {
         &self.keys[0].fingerprint
     }
 
-    /// Appends to `out` the encrypted form of what `write` appends to it.
+    /// Encrypts `payload` in place; returned is what stands before and behind it.
     ///
     /// `random` is 64 bits drawn for this entry alone; `binding` is what [`Binding::write`] made.
     ///
-    /// # Errors
-    /// What `write` says; `out` is then as it was.
-    ///
     /// # Panics
-    /// If `write` takes away from `out`, or appends 64 GiB or more.
-    pub fn seal<E>(
+    /// If the payload has 64 GiB or more.
+    #[must_use = "without nonce and tag the payload is lost"]
+    pub fn seal(
         &self,
         random: u64,
         binding: &[u8],
-        out: &mut Vec<u8>,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let start = out.len();
+        payload: &mut [u8],
+    ) -> ([u8; NONCE_LEN], [u8; TAG_LEN]) {
         let nonce = self.nonces.next(random);
-        out.extend_from_slice(&nonce);
-        if let Err(error) = write(out) {
-            out.truncate(start);
-            return Err(error);
-        }
+        let unique = Nonce::assume_unique_for_key(nonce);
         let tag = self.keys[0]
             .cipher
-            .seal_in_place_separate_tag(
-                Nonce::assume_unique_for_key(nonce),
-                Aad::from(binding),
-                &mut out[start + NONCE_LEN..],
-            )
+            .seal_in_place_separate_tag(unique, Aad::from(binding), payload)
             .expect("payloads are below the cipher's limit of 64 GiB");
-        out.extend_from_slice(tag.as_ref());
-        Ok(())
+        let tag = tag.as_ref().try_into().expect("the tag of AES-GCM");
+        (nonce, tag)
+    }
+
+    /// Encrypts `payload` into `out`, which is longer by [`NONCE_LEN`] and [`TAG_LEN`]; the rest is as
+    /// with [`seal`](Self::seal).
+    ///
+    /// # Panics
+    /// If `out` has another length, or the payload 64 GiB or more.
+    pub fn seal_into(&self, random: u64, binding: &[u8], payload: &[u8], out: &mut [u8]) {
+        let nonce = self.nonces.next(random);
+        let (head, rest) = out.split_at_mut(NONCE_LEN);
+        head.copy_from_slice(&nonce);
+        let (middle, tag) = rest.split_at_mut(payload.len());
+        let unique = Nonce::assume_unique_for_key(nonce);
+        self.keys[0]
+            .cipher
+            .seal_out_of_place_scatter(unique, Aad::from(binding), payload, middle, &[], tag)
+            .expect("the lengths fit, and payloads are below the cipher's limit of 64 GiB");
     }
 
     /// Decrypts `sealed`: the payload replaces the contents of `into`.
@@ -133,34 +138,31 @@ impl TenantKeys {
         binding: &[u8],
         into: &mut Vec<u8>,
     ) -> Result<Opened, OpenError> {
-        let Some(len) = sealed.len().checked_sub(NONCE_LEN + TAG_LEN) else {
-            into.clear();
-            return Err(OpenError::Short { have: sealed.len() });
-        };
-        let (nonce, rest) = sealed.split_at(NONCE_LEN);
-        let parts = Parts {
-            nonce: nonce.try_into().expect("it was cut to that length"),
-            ciphertext: &rest[..len],
-            tag: &rest[len..],
-        };
-        into.resize(len, 0);
+        let parts = Parts::of(sealed, into)?;
         let opened = match fingerprint {
             Some(name) => {
                 let named = self.keys.iter().position(|key| key.fingerprint == *name);
-                let key = named.unwrap_or(0);
-                let named = named.is_some();
-                parts
-                    .open(&self.keys[key].cipher, binding, into)
+                let (key, named) = (named.unwrap_or(0), named.is_some());
+                self.opens(key, &parts, binding, into)
                     .then_some(Opened { key, named })
             }
             None => (0..self.keys.len())
-                .find(|key| parts.open(&self.keys[*key].cipher, binding, into))
+                .find(|key| self.opens(*key, &parts, binding, into))
                 .map(|key| Opened { key, named: false }),
         };
         opened.ok_or_else(|| {
             into.clear();
             OpenError::Unauthentic
         })
+    }
+
+    fn opens(&self, key: usize, parts: &Parts<'_>, binding: &[u8], into: &mut Vec<u8>) -> bool {
+        into.resize(parts.ciphertext.len(), 0);
+        let nonce = Nonce::assume_unique_for_key(parts.nonce);
+        self.keys[key]
+            .cipher
+            .open_separate_gather(nonce, Aad::from(binding), parts.ciphertext, parts.tag, into)
+            .is_ok()
     }
 }
 
@@ -177,13 +179,18 @@ struct Parts<'a> {
     tag: &'a [u8],
 }
 
-impl Parts<'_> {
-    fn open(&self, cipher: &LessSafeKey, binding: &[u8], into: &mut [u8]) -> bool {
-        let nonce = Nonce::assume_unique_for_key(self.nonce);
-        let binding = Aad::from(binding);
-        cipher
-            .open_separate_gather(nonce, binding, self.ciphertext, self.tag, into)
-            .is_ok()
+impl<'a> Parts<'a> {
+    fn of(sealed: &'a [u8], into: &mut Vec<u8>) -> Result<Self, OpenError> {
+        let Some(len) = sealed.len().checked_sub(NONCE_LEN + TAG_LEN) else {
+            into.clear();
+            return Err(OpenError::Short { have: sealed.len() });
+        };
+        let (nonce, rest) = sealed.split_at(NONCE_LEN);
+        Ok(Self {
+            nonce: nonce.try_into().expect("it was cut to that length"),
+            ciphertext: &rest[..len],
+            tag: &rest[len..],
+        })
     }
 }
 

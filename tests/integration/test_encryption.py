@@ -1,0 +1,511 @@
+"""Encryption as its users see it: what is encrypted, for whom, with which key, and what is told about it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+import cachekit
+from cachekit import CachekitConfig, ConfigurationError, EncryptionConfig, cache, validate_encryption_config
+from cachekit.decorators.tenant_context import (
+    DEFAULT_TENANT_EXTRACTOR,
+    ArgumentNameExtractor,
+    CallableExtractor,
+    ContextVarExtractor,
+)
+from cachekit.serializers import (
+    DecryptionAuthenticationError,
+    EncryptionWrapper,
+    KeyringConfigurationError,
+    StandardSerializer,
+    SuspiciousCacheEntryError,
+)
+from tests.integration.support import Runs
+from tests.integration.vault import KEY, OTHER, SECRET, Store, failures, header, secret_of
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    cachekit.reset_settings()
+
+
+def report(function: Any) -> dict[str, Any]:
+    found: dict[str, Any] = function.get_health_status()["encryption"]
+    return found
+
+
+# ---- what is encrypted
+
+
+@pytest.mark.parametrize("l1", [True, False])
+def test_no_layer_holds_plaintext(l1: bool, namespace: str) -> None:
+    """The store has ciphertext; L1 has it too, so that a hit is another object that was decoded for this caller."""
+    store = Store()
+    load, runs = secret_of(store, namespace, l1_enabled=l1)
+    first = load()
+    assert all(SECRET.encode() not in value for value in store.values.values())
+    hits = [load(), load(), load.peek() if l1 else load()]
+    assert all(hit == first and hit is not first and hit["secret"] is not first["secret"] for hit in hits)
+    assert runs.count == 1
+    found = header(store.entry()[1])["m"]
+    assert found["encrypted"] is True
+    assert found["encryption_algorithm"] == "AES-256-GCM"
+    assert found["tenant_id"] == "default"
+    assert len(found["key_fingerprint"]) == 32
+
+
+def test_l1_only_holds_ciphertext(namespace: str) -> None:
+    import gc
+
+    @cache.secure(master_key=KEY, backend=None, namespace=namespace)
+    def load(x: int) -> dict[str, Any]:
+        return {"secret": SECRET + str(x), "pair": (1, 2)}
+
+    assert load(1) == {"secret": SECRET + "1", "pair": (1, 2)}
+    gc.collect()
+    assert not any(type(found) is dict and found.get("secret") == SECRET + "1" for found in gc.get_objects())
+    assert load(1) == {"secret": SECRET + "1", "pair": [1, 2]}, "as any stored entry comes back"
+    assert load.cache_info().l1_hits == 1
+
+
+def test_one_value_is_encrypted_differently_each_time(namespace: str) -> None:
+    store = Store()
+    load, _ = secret_of(store, namespace)
+    seen = set()
+    for _ in range(3):
+        load()
+        seen.add(store.entry()[1][-40:])
+        load.cache_clear()
+        store.values.clear()
+    assert len(seen) == 3
+
+
+def test_everything_works_on_secure_functions(namespace: str) -> None:
+    store = Store()
+    runs = Runs()
+
+    @cache.secure(master_key=KEY, backend=store, namespace=namespace)
+    async def load(x: int) -> int:
+        runs()
+        return x * 2
+
+    async def main() -> None:
+        assert await asyncio.gather(*(load(3) for _ in range(9))) == [6] * 9
+        assert runs.count == 1
+        assert load.peek(3) == 6
+        assert await load(3) == 6
+        await load.invalidate_cache(3)
+        assert load.peek(3) is None
+        assert await load(3) == 6
+        assert runs.count == 2
+        await load.cache_clear()
+        assert await load(3) == 6
+        assert runs.count == 3
+
+    asyncio.run(main())
+
+
+def test_a_refresh_writes_ciphertext(namespace: str, advance: Any) -> None:
+    store = Store()
+    load, runs = secret_of(store, namespace, l1_enabled=True, ttl=10)
+    load()
+    before = store.entry()[1]
+    advance(9.5)
+    load()
+    runs.wait(2)
+    from tests.integration.support import wait_until
+
+    wait_until("the refreshed entry", lambda: store.entry()[1] != before)
+    assert SECRET.encode() not in store.entry()[1]
+    assert header(store.entry()[1])["m"]["encrypted"] is True
+
+
+@pytest.mark.parametrize("name", ["get_user", "plain"])
+@pytest.mark.parametrize("setting", ["", "all"])
+@pytest.mark.parametrize("key", ["", KEY])
+def test_who_encrypts(name: str, setting: str, key: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEKIT_MASTER_KEY", key)
+    monkeypatch.setenv("CACHEKIT_ENCRYPTION", setting)
+
+    def function() -> str:
+        return SECRET
+
+    function.__name__ = function.__qualname__ = name
+    store, plain_store = Store(), Store()
+    cached = cache(backend=store, namespace=namespace)(function)
+    if setting and not key:
+        with pytest.raises(ConfigurationError, match="CACHEKIT_MASTER_KEY") as caught:
+            cached()
+        assert caught.value.code == "E001"
+        return
+    cached()
+    expected = bool(key) and (setting == "all" or name == "get_user")
+    assert (SECRET.encode() not in store.entry()[1]) is expected
+    assert report(cached)["enabled"] is expected
+    opted_out = cache(backend=plain_store, namespace=namespace, encryption=False)(function)
+    opted_out()
+    assert SECRET.encode() in plain_store.entry()[1]
+
+
+def test_who_does_not_encrypt_reads_what_is_encrypted(
+    namespace: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CACHEKIT_MASTER_KEY", KEY)
+    store = Store()
+    load, _ = secret_of(store, namespace, master_key=None)
+    load()
+    reader, runs = secret_of(store, namespace, master_key=None, encryption=False)
+    assert reader() == reader() == load()
+    assert runs.count == 0
+    assert report(reader)["config_drift_reads"] == 2
+    assert caplog.text.count("does not encrypt what it writes") == 1
+
+
+# ---- keys
+
+
+def test_rotation(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store()
+    load, _ = secret_of(store, namespace)
+    load()
+    monkeypatch.setenv("CACHEKIT_MASTER_KEY", OTHER)
+    monkeypatch.setenv("CACHEKIT_PREVIOUS_MASTER_KEYS", f" {'ab' * 40}, {KEY} ")
+    rotated, runs = secret_of(store, namespace, master_key=None)
+    assert rotated() == load()
+    assert runs.count == 0
+    old = header(store.entry()[1])["m"]["key_fingerprint"]
+    rotated.cache_clear()
+    rotated()
+    assert header(store.entry()[1])["m"]["key_fingerprint"] != old
+    by_parameter = EncryptionConfig(master_key=OTHER, previous_master_keys=[KEY])  # pyright: ignore[reportArgumentType]
+    third, runs = secret_of(store, namespace, encryption=by_parameter, master_key=None)
+    assert third()["secret"] == SECRET
+    assert runs.count == 0
+
+
+SHORT = "a1b2c3d4e5f6789012345678901234567890abcdef12345678901234567890"  # 31 bytes
+
+
+@pytest.mark.parametrize(
+    ("key", "previous", "said"),
+    [
+        ("my-secret-key", "", "not hexadecimal"),
+        (KEY + "0", "", "not hexadecimal"),
+        ("abcd1234", "", "has 4 bytes"),
+        (SHORT, "", "has 31 bytes"),
+        (KEY, SHORT, r"previous key 1\) has 31 bytes"),
+        (KEY, f"{OTHER},zz", r"previous key 2\) is not hexadecimal"),
+        (KEY, KEY, "same key twice"),
+        (KEY, f"{OTHER},{OTHER}", "same key twice"),
+        (KEY, ",".join(digit * 64 for digit in "1234"), "4 previous keys"),
+    ],
+)
+def test_malformed_keys(key: str, previous: str, said: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEKIT_MASTER_KEY", key)
+    monkeypatch.setenv("CACHEKIT_PREVIOUS_MASTER_KEYS", previous)
+    load, runs = secret_of(Store(), namespace, master_key=None)
+    for act in (load, lambda: cache.secure(load), lambda: validate_encryption_config(True), EncryptionWrapper):
+        with pytest.raises(KeyringConfigurationError, match=f"CACHEKIT_MASTER_KEY.*{said}") as caught:
+            act()  # type: ignore[operator]
+        assert isinstance(caught.value, (ConfigurationError, ValueError))
+        assert caught.value.code == "E002"
+        text = str(caught.value)
+        assert key not in text
+        assert not previous or previous not in text
+        assert caught.value.__cause__ is None
+    assert runs.count == 0, "the caller is told before the function runs"
+
+
+def test_a_key_that_is_given_is_checked_at_once() -> None:
+    for key in ("nonsense", SHORT, b"short"):
+        with pytest.raises(KeyringConfigurationError, match="master_key"):
+            cache(master_key=key)(lambda: 1)
+        with pytest.raises(KeyringConfigurationError, match="master_key"):
+            validate_encryption_config(True, key)
+    with pytest.raises(ConfigurationError, match=r"master_key.*CACHEKIT_MASTER_KEY"):
+        cache.secure(lambda: 1)
+    with pytest.raises(ConfigurationError, match="CACHEKIT_MASTER_KEY"):
+        validate_encryption_config(True)
+    validate_encryption_config(False, "nonsense")
+    validate_encryption_config(True, KEY)
+    with pytest.raises(ConfigurationError, match="drop encryption=False"):
+        cache.secure(master_key=KEY, encryption=False)(lambda: 1)
+
+
+def test_keys_appear_nowhere(namespace: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("CACHEKIT_MASTER_KEY", KEY)
+    monkeypatch.setenv("CACHEKIT_PREVIOUS_MASTER_KEYS", OTHER)
+    config = cachekit.DecoratorConfig(encryption=EncryptionConfig(master_key=KEY, previous_master_keys=(OTHER,)))
+    settings = cachekit.get_settings()
+    wrapper = EncryptionWrapper(master_key=KEY)
+    load, _ = secret_of(Store(), namespace, config=config, master_key=None)
+    load()
+    shown = [
+        repr(config),
+        repr(config.encryption),
+        str(config.to_dict()),
+        repr(settings),
+        str(settings.model_dump()),
+        str(settings.get_safe_repr()),
+        repr(wrapper),
+        str(wrapper.get_encryption_info()),
+        repr(load._handle._keychain),
+        str(load.get_health_status()),
+        caplog.text,
+    ]
+    with pytest.raises(TypeError) as caught:
+        cache(master_key=KEY, encryption=EncryptionConfig(master_key=OTHER))
+    shown.append(str(caught.value))
+    for text in shown:
+        assert KEY not in text
+        assert OTHER not in text
+        assert SECRET not in text
+    assert config.to_dict()["master_key"] == "[REDACTED]"
+
+
+def test_configure_brings_the_keys(namespace: str) -> None:
+    store = Store()
+    load, _ = secret_of(store, namespace)
+    load()
+    cachekit.configure(CachekitConfig(master_key=OTHER, previous_master_keys=[KEY], encryption_fail_closed=True))  # type: ignore[arg-type]
+    other, runs = secret_of(store, namespace, master_key=None)
+    assert other()["secret"] == SECRET
+    assert runs.count == 0
+    assert report(other)["fail_closed"] is True
+
+
+# ---- tenants
+
+
+def test_tenants_are_apart_in_every_layer(namespace: str) -> None:
+    store = Store()
+    runs = Runs()
+
+    @cache(backend=store, namespace=namespace, master_key=KEY, tenant_extractor="tenant_id", key=lambda *a, **k: "same")
+    def load(tenant_id: str, other: int = 0) -> tuple[str, int]:
+        return tenant_id, runs()
+
+    assert [load("acme"), load(tenant_id="acme"), load("acme", 5)] == [("acme", 1), ["acme", 1], ["acme", 1]]
+    assert load("bolt") == ("bolt", 2)
+    assert load("acme") == ["acme", 1]
+    keys = sorted(store.entries())
+    assert [key.partition(":ns:")[0].partition(f":{namespace}")[0] for key in keys] == ["t:acme", "t:bolt"]
+    assert {header(store.values[key])["m"]["tenant_id"] for key in keys} == {"acme", "bolt"}
+    # Another tenant's entry, at one's own place: never served, although key and master key are the same.
+    store.values[keys[0]] = store.values[keys[1]]
+    cachekit.reset_settings()  # functions look for their backend again, and forget what L1 has
+    assert load("acme") == ("acme", 3)
+    assert failures(load) == {"auth_tamper": 1}
+    load.invalidate_cache("bolt")
+    assert load("bolt") == ("bolt", 4)
+    assert load("acme") == ["acme", 3]
+
+
+def test_tenants_without_encryption(namespace: str) -> None:
+    store = Store()
+
+    @cache(backend=store, namespace=namespace, tenant_extractor=lambda org, year: org)
+    def load(org: str, year: int) -> list[Any]:
+        return [org, year]
+
+    assert load("a/b", 1) == load("a/b", 1) == ["a/b", 1]
+    assert load.key_for("a/b", year=1).startswith("t:a%2Fb:ns:")
+    assert list(store.entries()) == [load.key_for("a/b", 1)]
+
+
+class Extractor:
+    def extract(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return args[0]
+
+
+EXTRACTORS: list[Any] = [
+    "who",
+    ArgumentNameExtractor("who"),
+    CallableExtractor(lambda args, kwargs: args[0]),
+    lambda who, *rest: who,
+    Extractor(),
+]
+
+
+@pytest.mark.parametrize("extractor", EXTRACTORS)
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("acme", "acme"),
+        (7, "7"),
+        (UUID(int=10), "00000000-0000-0000-0000-00000000000a"),
+        ("00000000-0000-0000-0000-00000000000A", "00000000-0000-0000-0000-00000000000a"),
+    ],
+)
+def test_extractors(extractor: Any, given: Any, name: str, namespace: str) -> None:
+    @cache(backend=Store(), namespace=namespace, tenant_extractor=extractor)
+    def load(who: Any, x: int = 1) -> int:
+        return x
+
+    load(given)
+    assert load.key_for(given).startswith(f"t:{name}:")
+
+
+def test_the_tenant_of_the_context(namespace: str) -> None:
+    runs = Runs()
+
+    @cache(backend=None, namespace=namespace, tenant_extractor=DEFAULT_TENANT_EXTRACTOR)
+    def load() -> int:
+        return runs()
+
+    def as_tenant(name: str) -> int:
+        ContextVarExtractor.set_tenant_id(name)
+        return load()
+
+    assert [contextvars.copy_context().run(as_tenant, name) for name in "abab"] == [1, 2, 1, 2]
+    assert [load(), load()] == [3, 4], "nobody's calls are not cached"
+
+
+@pytest.mark.parametrize("given", [None, "", "x" * 1025, 1.5, True, object()])
+def test_calls_of_nobody_run_uncached(given: Any, namespace: str, caplog: pytest.LogCaptureFixture) -> None:
+    runs = Runs()
+    store = Store()
+
+    @cache(backend=store, namespace=namespace, tenant_extractor="who")
+    def load(who: Any) -> int:
+        return runs()
+
+    assert [load(given), load(given)] == [1, 2]
+    assert store.values == {}
+    assert caplog.text.count("nobody's") == 1
+
+
+def test_an_extractor_that_fails(namespace: str, caplog: pytest.LogCaptureFixture) -> None:
+    @cache(backend=None, namespace=namespace, tenant_extractor=lambda **kw: kw["missing"])
+    def load(x: int = 1) -> int:
+        return x
+
+    assert load() == load() == 1
+    assert caplog.text.count("its tenant cannot be told") == 1
+    assert load.cache_info().currsize == 0
+
+
+def test_extractors_that_cannot_be() -> None:
+    for wrong in (5, object(), "not an identifier"):
+        with pytest.raises(ConfigurationError):
+            cache(tenant_extractor=wrong)(lambda: 1)  # type: ignore[call-overload]
+    with pytest.raises(ConfigurationError, match="no parameter 'tenant_id'"):
+        cache(tenant_extractor=ArgumentNameExtractor())(lambda x: x)
+    with pytest.raises(ConfigurationError, match="exclude each other"):
+        EncryptionConfig(tenant_extractor="x", single_tenant_mode=True)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_deployment_names_the_one_tenant(own: bool, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    uuid = "12345678-1234-1234-1234-123456789ABC"
+    if not own:
+        monkeypatch.setenv("CACHEKIT_DEPLOYMENT_UUID", uuid)
+    store = Store()
+    load, _ = secret_of(store, namespace, master_key="61" * 32, deployment_uuid=uuid if own else None)
+    load()
+    found = header(store.entry()[1])["m"]
+    assert found["tenant_id"] == uuid.lower()
+    assert found["key_fingerprint"] == "a96cccd7b110780e88c810525b9b5946"
+    # Another deployment with the master key reads by the tenant that the entry names.
+    monkeypatch.delenv("CACHEKIT_DEPLOYMENT_UUID", raising=False)
+    other, runs = secret_of(store, namespace, master_key="61" * 32)
+    assert other()["secret"] == SECRET
+    assert runs.count == 0
+
+
+# ---- EncryptionWrapper
+
+
+def test_the_wrapper_as_a_serializer(namespace: str) -> None:
+    store = Store()
+    wrapper = EncryptionWrapper(serializer=StandardSerializer(), master_key=bytes.fromhex(KEY))
+    wrapped, _ = secret_of(store, namespace, serializer=wrapper, encryption=None, master_key=None)
+    wrapped()
+    assert SECRET.encode() not in store.entry()[1]
+    same, runs = secret_of(store, namespace)
+    assert same() == wrapped()
+    assert runs.count == 0
+
+
+def test_the_wrapper_switched_off(namespace: str, caplog: pytest.LogCaptureFixture) -> None:
+    wrapper = EncryptionWrapper(enable_encryption=False)
+    assert "stored in plain" in caplog.text
+    assert wrapper.serialize({"a": 1}) == StandardSerializer().serialize({"a": 1})
+    assert wrapper.deserialize(*wrapper.serialize([1])) == [1]
+    store = Store()
+    load, _ = secret_of(store, namespace, serializer=wrapper, encryption=None, master_key=None)
+    load()
+    assert SECRET.encode() in store.entry()[1]
+
+
+def test_the_wrapper_by_itself() -> None:
+    wrapper = EncryptionWrapper(master_key=KEY, tenant_id="acme")
+    data, metadata = wrapper.serialize({"a": [1, 2]}, "key")
+    assert metadata.encrypted
+    assert (metadata.tenant_id, metadata.encryption_algorithm) == ("acme", "AES-256-GCM")
+    assert wrapper.deserialize(data, metadata, "key") == {"a": [1, 2]}
+    assert wrapper.deserialize(memoryview(data), metadata, "key") == {"a": [1, 2]}
+    rotated = EncryptionWrapper(master_key=OTHER, tenant_id="acme", previous_master_keys=[KEY])
+    assert rotated.deserialize(data, metadata, "key") == {"a": [1, 2]}
+    for other, cache_key, sealed in (
+        (wrapper, "another", data),
+        (wrapper, "key", data[:-1]),
+        (EncryptionWrapper(master_key=KEY), "key", data),
+        (EncryptionWrapper(master_key=OTHER, tenant_id="acme"), "key", data),
+    ):
+        with pytest.raises(DecryptionAuthenticationError):
+            other.deserialize(sealed, metadata, cache_key)
+    plain, plainly = StandardSerializer().serialize(1)
+    for found in (plainly, None):
+        with pytest.raises(SuspiciousCacheEntryError):
+            wrapper.deserialize(plain, found, "key")
+    with pytest.raises(ValueError, match="cache_key is empty"):
+        wrapper.serialize(1)
+    with pytest.raises(TypeError):
+        wrapper.serialize(1, 5)  # type: ignore[arg-type]
+    info = wrapper.get_encryption_info()
+    assert info["algorithm"] == "AES-256-GCM"
+    assert info["key_fingerprint"] == metadata.key_fingerprint
+
+
+# ---- the audit log
+
+
+def test_secure_keeps_an_audit_log(namespace: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "cachekit.audit")
+    store = Store()
+
+    def load(x: str) -> str:
+        return SECRET + x
+
+    cached = cache.secure(master_key=KEY, backend=store, namespace=namespace)(load)
+    cached("argument")
+    cached("argument")
+    cachekit.reset_settings()
+    cached("argument")
+    key, good = store.entry()
+    store.values[key] = good[:-1]
+    cachekit.reset_settings()
+    cached("argument")
+    records: list[Any] = [record for record in caplog.records if record.name == "cachekit.audit"]
+    assert [(record.action, record.tier) for record in records] == [
+        ("encrypt", "l2"),
+        ("decrypt", "l1"),
+        ("decrypt", "l2"),
+        ("refuse", "l2"),
+        ("encrypt", "l2"),
+    ]
+    assert {record.tenant for record in records} == {"default"}
+    (hashed,) = {record.key_hash for record in records}
+    assert len(hashed) == 64
+    for word in (SECRET, "argument", key, KEY):
+        assert word not in caplog.text
+    caplog.clear()
+    cache(backend=None, namespace=namespace, master_key=KEY)(load)("other")
+    assert not [record for record in caplog.records if record.name == "cachekit.audit"]
