@@ -26,10 +26,16 @@ from tests.integration.support import PROGRAMS
 from tests.support.redis_servers import RedisServer
 
 WAYS = pytest.mark.parametrize("explicit", [True, False], ids=["explicit-backend", "zero-config"])
+ENCRYPTED = {
+    "encryption": True,
+    "master_key": "0123456789abcdef" * 4,
+    "single_tenant_mode": True,
+    "deployment_uuid": "12345678-1234-1234-1234-123456789abc",
+}
 OPTIONS = pytest.mark.parametrize(
     "options",
-    [{}, {"integrity_checking": False}, {"namespace": "the shop"}],
-    ids=["default", "integrity-off", "namespace"],
+    [{}, {"integrity_checking": False}, {"namespace": "the shop"}, ENCRYPTED],
+    ids=["default", "integrity-off", "namespace", "encrypted"],
 )
 
 

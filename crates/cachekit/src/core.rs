@@ -160,7 +160,11 @@ impl Core {
     /// The encryption of the entry for an L1 key, where there is a key to encrypt with.
     pub(crate) fn sealer(&self, scope: &Scope, l1_key: &[u8]) -> Option<Sealer> {
         let encryption = self.settings.encryption.as_ref()?;
-        let key = scope.protocol_key(l1_key);
+        let key = match self.settings.own_tenant {
+            true => scope.protocol_key(l1_key),
+            // As published writers do, who put `default` before the key without being asked.
+            false => scope.stored_key(l1_key),
+        };
         let sealer = Sealer::new(encryption, self.settings.key_tenant(), key);
         Some(sealer.expect("the builder has checked the tenant's name"))
     }

@@ -288,10 +288,12 @@ impl Core {
         l1_key: &[u8],
     ) -> Option<Sealer> {
         let secure = settings.secure.as_ref()?;
-        let tenant = self.tenant(l1_key).or(secure.tenant.as_deref())?;
+        let own = self.tenant(l1_key);
+        let tenant = own.or(secure.tenant.as_deref())?;
         let key = match shared {
-            Some(shared) => shared.protocol_key().to_owned(),
-            None => self.protocol_key(l1_key),
+            // As published writers do, who put `default` before the key without being asked.
+            Some(shared) if own.is_none() => shared.key().to_owned(),
+            _ => self.protocol_key(l1_key),
         };
         let sealer = Sealer::new(&secure.encryption, tenant, key);
         Some(sealer.expect("tenants' names are checked where they come from"))
