@@ -16,6 +16,7 @@ from benches.harness import ROUNDS
 
 MODULES = {
     "p01_p06_hits": ("P1", "P2", "P3", "P4", "P5", "P6"),
+    "p05_p13_encryption": ("P5", "P13"),
     "p07_p09_redis": ("P7", "P8", "P9"),
     "p10_memcached": ("P10",),
     "p11_file": ("P11",),
