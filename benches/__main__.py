@@ -16,12 +16,12 @@ from benches.harness import ROUNDS
 
 MODULES = {
     "p01_p06_hits": ("P1", "P2", "P3", "P4", "P5", "P6"),
-    "p05_p13_encryption": ("P5", "P13"),
     "p07_p09_redis": ("P7", "P8", "P9"),
     "p10_memcached": ("P10",),
     "p11_file": ("P11",),
     "io_client": ("IO",),
     "p12_codec": ("P12",),
+    "p13_encryption": ("P13",),
     "p14_threads": ("P14",),
     "p15_stampede": ("P15",),
     "p16_outage": ("P16",),

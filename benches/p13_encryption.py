@@ -1,4 +1,4 @@
-"""P5: an L1 hit of a function that encrypts. P13: AES-256-GCM of 100 KB, as `cryptography` does it."""
+"""P13: AES-256-GCM of 100 KB, as `cryptography` does it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,6 @@ from benches.table import OURS, Budget, Line
 
 KEY = "0123456789abcdef" * 4
 BINDING = {"tenant": "default", "key": "key", "format": "msgpack", "compressed": True, "original_type": "msgpack"}
-
-
-def p05(context: Context) -> list[Line]:
-    def hit() -> Contender:
-        from cachekit import cache
-
-        @cache.secure(master_key=KEY, backend=None, namespace="p05")
-        def f(x: int) -> dict[str, object]:
-            return {"id": x, "name": "Ada"}
-
-        f(1)
-        return Statement(OURS, "f(1)", {"f": f})
-
-    mine, missing = ours(lambda: [hit()])
-    samples = interleave(mine, context.rounds)
-    return [Line("P5", "secure L1 hit, small dict", "s", medians(samples), Budget(1.5e-6), missing=missing)]
 
 
 def p13(context: Context) -> list[Line]:
@@ -58,4 +42,4 @@ def p13(context: Context) -> list[Line]:
     return lines
 
 
-MEASURES = {"P5": p05, "P13": p13}
+MEASURES = {"P13": p13}
