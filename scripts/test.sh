@@ -31,6 +31,7 @@ step "Rust: format" cargo fmt --all --check
 step "Rust: lints" cargo clippy --workspace --all-targets --quiet -- -D warnings
 step "Rust: tests" rust_tests
 step "Rust: the cachekit program, for the Python tests" cargo build --package cachekit-cli --quiet
+step "Rust: fuzz targets, briefly" scripts/fuzz.sh short
 step "Rust: examples in the documentation" cargo test --workspace --doc --quiet
 say "Python: the wheel"
 python_wheel

@@ -9,5 +9,8 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let step = usize::from(step).max(1);
-    assert_eq!(fuzzing::read_all(bytes, step), fuzzing::take_all(bytes, step));
+    assert_eq!(
+        fuzzing::read_all(bytes, step),
+        fuzzing::take_all(bytes, step)
+    );
 });

@@ -8,6 +8,9 @@ mod cluster;
 mod command;
 mod config;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod lock;
 mod node;
