@@ -249,6 +249,10 @@ class Handle:
         self._keychain = encryption.own_keychain(config)
         if self.preset == "secure" and self._keychain is None and encryption.process_keychain() is None:
             raise encryption.no_key("@cache.secure")
+        if self.config.interop is not None and (config.enabled or self.preset == "secure"):
+            from cachekit.config.interop import check_deployment
+
+            check_deployment(self.config)
         self._tenant_of = None
         if config.tenant_extractor is not None:
             from cachekit.decorators.tenant_context import bound

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import uuid
+
 from cachekit.config.validation import ConfigurationError
 
 TYPE_CHECKING = False
@@ -31,8 +34,33 @@ def check(config: DecoratorConfig) -> None:
         config.serializer not in ("default", "interop"),
         "values are plain MessagePack, so leave serializer= out",
     )
+    _refuse(
+        "tenant_extractor",
+        config.encryption.tenant_extractor is not None,
+        "entries name no tenant, so use single_tenant_mode=True with a deployment_uuid=",
+    )
     if config.backend is not None:
         check_backend(config.backend)
+
+
+def check_deployment(config: DecoratorConfig) -> None:
+    """Raises unless an encrypted interop function names its deployment as every program spells it."""
+    given = config.encryption.deployment_uuid or os.environ.get("CACHEKIT_DEPLOYMENT_UUID")
+    if not given:
+        raise ConfigurationError(
+            "interop= and encryption need a deployment_uuid= (or CACHEKIT_DEPLOYMENT_UUID) that every program shares: "
+            "keys are derived from it, and entries do not name it"
+        )
+    try:
+        canonical = str(uuid.UUID(given))
+    except ValueError:
+        canonical = None
+    if given != canonical:
+        hint = "" if canonical is None else f", as {canonical}"
+        raise ConfigurationError(
+            f"interop= and deployment_uuid={given!r}: lower-case hexadecimal with hyphens is expected{hint}, since other "
+            "programs derive keys from the text as it is"
+        )
 
 
 def check_backend(backend: Any, tenant: str | None = None) -> None:

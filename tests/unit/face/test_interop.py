@@ -538,3 +538,53 @@ class TestConfiguration:
         backend = RedisBackend("redis://localhost:1/0")
         config = DecoratorConfig(interop="op", namespace="n", backend=backend)
         assert config.to_dict()["interop"] == "op"
+
+
+DEPLOYMENT = "12345678-1234-1234-1234-123456789abc"
+ENCRYPTED: dict[str, Any] = {"encryption": True, "master_key": "a" * 64, "single_tenant_mode": True}
+
+
+class TestEncryption:
+    def test_an_entry_is_nonce_ciphertext_and_tag(self) -> None:
+        store = Store()
+        function = decorate(backend=store, deployment_uuid=DEPLOYMENT, **ENCRYPTED, **OP)(everything)
+        function(1)
+        (stored,) = store.entries.values()
+        assert len(stored) == 12 + len(encode_interop_value([1, 2, [], 3, {}])) + 16
+        other = decorate(backend=store, deployment_uuid=DEPLOYMENT, l1_enabled=False, **ENCRYPTED, **OP)(everything)
+        assert other(1) == [1, 2, [], 3, {}]
+        assert calls == [1]
+
+    def test_plaintext_is_refused_where_ciphertext_must_be(self) -> None:
+        store = Store()
+        function = decorate(backend=store, deployment_uuid=DEPLOYMENT, **ENCRYPTED, **OP)(everything)
+        store.entries[function.key_for(1)] = encode_interop_value("forged")
+        assert function(1) == [1, 2, [], 3, {}]
+        assert calls == [1]
+
+    def test_an_entry_of_the_published_package(self) -> None:
+        def found(a: Any, b: Any = 2) -> Any:
+            calls.append(a)
+
+        store = Store()
+        options = {**ENCRYPTED, "interop": "enc", "namespace": "n"}
+        function = decorate(backend=store, deployment_uuid=DEPLOYMENT, **options)(found)
+        # What cachekit 0.24.1 stored for the result {"a": 1, "b": [2]}.
+        store.entries["n:enc:0fc882b05c2c6b65228714a9137fd7f4add8e968e61b55cf40c3bd636b47dc5b"] = bytes.fromhex(
+            "5ca4fd86c3d17a600000000055be35db169060080602b600652a7af5304fb1e92bcb85ac"
+        )
+        assert function(1) == {"a": 1, "b": [2]}
+        assert calls == []
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({}, "need a deployment_uuid="),
+            ({"deployment_uuid": DEPLOYMENT.upper()}, f"as {DEPLOYMENT}"),
+            ({"single_tenant_mode": False, "tenant_extractor": lambda *_: DEPLOYMENT}, "tenant_extractor="),
+        ],
+    )
+    def test_what_it_needs(self, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigurationError) as raised:
+            decorate(**{"backend": Store(), **ENCRYPTED, **OP, **options})(everything)
+        assert message in str(raised.value)
