@@ -58,8 +58,8 @@ def check_deployment(config: DecoratorConfig) -> None:
     if given != canonical:
         hint = "" if canonical is None else f", as {canonical}"
         raise ConfigurationError(
-            f"interop= and deployment_uuid={given!r}: lower-case hexadecimal with hyphens is expected{hint}, since other "
-            "programs derive keys from the text as it is"
+            f"interop= and deployment_uuid={given!r}: lower-case hexadecimal with hyphens is expected{hint}, since "
+            "other programs derive keys from the text as it is"
         )
 
 
