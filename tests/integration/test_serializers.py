@@ -126,6 +126,7 @@ def test_l1_gives_what_the_stored_bytes_say_and_shares_nothing(function: Any, na
     elif isinstance(hits[0], pd.DataFrame):
         hits[0].iloc[0, 0] = 77
     assert equal(cached(), VALUES[name])
+    assert cached.cache_info().l1_hits == 4
 
 
 @pytest.mark.parametrize("value", [np.arange(5), [np.arange(3)], pd.Series([1, 2]), {"f": pd.DataFrame({"a": [1]})}])
@@ -140,6 +141,11 @@ def test_arrays_in_l1_are_nobody_elses(function: Any, value: Any) -> None:
         inside[0][:] = 99
         assert not (inside[1] == 99).any()
     assert work.runs == 1
+    assert cached.cache_info().l1_hits == 2
+    # As read from the store.
+    reader = work.cached("auto", l1_enabled=True)
+    assert type(reader()) is type(reader()) is type(one)
+    assert (reader.cache_info().l2_hits, reader.cache_info().l1_hits) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,10 @@ impl CacheBuilder {
     ///
     /// | variable | meaning, where it is set |
     /// |---|---|
-    /// | `CACHEKIT_REDIS_URL`, else `REDIS_URL` | Redis is the shared layer; entries are kept apart from those of explicit backends, as tenant `default` (`t:default:…`) |
+    /// | `CACHEKIT_API_KEY` | the CachekitIO account of that key is the shared layer |
+    /// | `CACHEKIT_REDIS_URL`, else `REDIS_URL` | else Redis; entries are kept apart from those of explicit backends, as tenant `default` (`t:default:…`) |
+    /// | `CACHEKIT_MEMCACHED_SERVERS` | else Memcached |
+    /// | `CACHEKIT_FILE_CACHE_DIR` | else a directory |
     /// | `CACHEKIT_DEFAULT_TTL` | [`ttl`](Self::ttl) in seconds |
     /// | `CACHEKIT_L1_ENABLED`, `CACHEKIT_L1_MAX_SIZE_MB` | [`no_l1`](Self::no_l1), [`l1_bytes`](Self::l1_bytes) in MiB |
     /// | `CACHEKIT_L1_TOTAL_MB` | [`l1_total_bytes`](Self::l1_total_bytes) in MiB |
@@ -118,11 +121,10 @@ impl CacheBuilder {
     /// | `CACHEKIT_DEPLOYMENT_UUID` | [`deployment`](Self::deployment) |
     /// | `CACHEKIT_DISABLED` | nothing is cached |
     ///
-    /// Without a URL what is cached stays in this process. Empty variables count as unset.
+    /// Where none of the first four is set, what is cached stays in this process. Empty variables count as unset.
     ///
     /// # Errors
-    /// When a value cannot be used, or names a backend that this version does not have; the error
-    /// names the variable.
+    /// When a value cannot be used; the error names the variable.
     pub fn from_env() -> Result<Self, Error> {
         env::read(Self::production(), |name| std::env::var_os(name))
     }

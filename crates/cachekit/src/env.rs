@@ -1,28 +1,16 @@
 //! The environment variables that a cache is made from.
 
-use std::{ffi::OsString, sync::Arc};
-
-use cachekit_backends::{RedisBackend, RedisConfig};
+use std::ffi::OsString;
 
 use crate::{
-    builder::{CacheBuilder, TIMEOUT},
+    builder::CacheBuilder,
     encryption::{KeyError, Keychain, MasterKey},
     error::Error,
+    selection,
     settings::{self, Values, Variables, remedy},
 };
 
-/// The tenant of those who configure nothing but a URL.
-const TENANT: &str = "default";
-
 const MIB: u64 = 1 << 20;
-
-/// The variables that choose a backend, in the order in which they win.
-const BACKENDS: [(&str, &[&str]); 4] = [
-    ("CachekitIO", &["CACHEKIT_API_KEY"]),
-    ("Redis", &["CACHEKIT_REDIS_URL", "REDIS_URL"]),
-    ("Memcached", &["CACHEKIT_MEMCACHED_SERVERS"]),
-    ("File", &["CACHEKIT_FILE_CACHE_DIR"]),
-];
 
 /// Changes `builder` as the variables say.
 pub(crate) fn read(
@@ -30,7 +18,7 @@ pub(crate) fn read(
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<CacheBuilder, Error> {
     let variables = Variables(variable);
-    let mut builder = shared(builder, &variables)?;
+    let mut builder = selection::choose(builder, &variables)?;
     let values = variables.read(settings::PROCESS)?;
     if let Some(ttl) = values.seconds("default_ttl") {
         builder = builder.ttl(ttl);
@@ -88,68 +76,6 @@ fn encryption(mut builder: CacheBuilder, values: &Values) -> Result<CacheBuilder
     let keys = older.and_then(|older| Keychain::new(key, older));
     let keys = keys.map_err(|error| wrong(previous, error))?;
     Ok(builder.keys(keys, all))
-}
-
-/// Chooses the backend.
-fn shared(
-    builder: CacheBuilder,
-    variables: &Variables<impl Fn(&str) -> Option<OsString>>,
-) -> Result<CacheBuilder, Error> {
-    let mut found = Vec::new();
-    for (kind, names) in BACKENDS {
-        for name in names {
-            if let Some(text) = variables.text(name)? {
-                found.push((kind, *name, text));
-                break;
-            }
-        }
-    }
-    let Some((kind, name, text)) = found.first() else {
-        tracing::info!(
-            target: "cachekit",
-            "no backend is configured: what is cached stays in this process (set CACHEKIT_REDIS_URL to share it)"
-        );
-        return Ok(builder);
-    };
-    if found.len() > 1 {
-        let ignored: Vec<&str> = found[1..].iter().map(|(_, name, _)| *name).collect();
-        tracing::warn!(
-            target: "cachekit",
-            "several backends are configured: {name} is used, {} ignored",
-            ignored.join(", ")
-        );
-    }
-    if *kind != "Redis" {
-        return Err(Error::configuration(
-            format!("{name} selects the {kind} backend, which this version does not have"),
-            &format!("unset {name}, or build the cache with Cache::builder()"),
-        ));
-    }
-    redis(builder, variables, name, text)
-}
-
-fn redis(
-    builder: CacheBuilder,
-    variables: &Variables<impl Fn(&str) -> Option<OsString>>,
-    name: &str,
-    url: &str,
-) -> Result<CacheBuilder, Error> {
-    let values = variables.read(settings::REDIS)?;
-    // The URL is not repeated: it may hold a password.
-    let mut config = RedisConfig::from_url(url).map_err(|error| {
-        Error::configuration(format!("{name}: {}", error.message()), &remedy(name)).caused_by(error)
-    })?;
-    if let Some(connections) = values.integer("connection_pool_size") {
-        config = config.pool_size(usize::try_from(connections).unwrap_or(usize::MAX));
-    }
-    if let Some(timeout) = values.seconds("socket_connect_timeout") {
-        config = config.connect_timeout(timeout);
-    }
-    let timeout = values.seconds("socket_timeout").unwrap_or(TIMEOUT);
-    Ok(builder
-        .backend(Arc::new(RedisBackend::new(config)))
-        .timeout(timeout)
-        .default_tenant(TENANT))
 }
 
 #[cfg(test)]

@@ -56,16 +56,78 @@ fn our_own_url_wins_and_bad_ones_are_not_repeated() {
 }
 
 #[test]
-fn backends_to_come_are_refused_by_the_variable_that_asks_for_them() {
-    let error = refused(&[
-        ("CACHEKIT_API_KEY", "ck_live_x"),
-        ("REDIS_URL", "redis://localhost:1"),
+fn the_first_variable_that_is_set_names_the_backend() {
+    let directory = std::env::temp_dir().join(format!("cachekit-env-{}", std::process::id()));
+    let directory = directory.to_str().expect("a plain name");
+    let all = [
+        ("CACHEKIT_API_KEY", "ck_test_secret", "cachekitio"),
+        ("REDIS_URL", "redis://localhost:1", "redis"),
+        (
+            "CACHEKIT_MEMCACHED_SERVERS",
+            r#"["localhost:1"]"#,
+            "memcached",
+        ),
+        ("CACHEKIT_FILE_CACHE_DIR", directory, "file"),
+    ];
+    for first in 0..all.len() {
+        let variables: Vec<(&str, &str)> = all[first..].iter().map(|(n, v, _)| (*n, *v)).collect();
+        let cache = shown(&variables);
+        assert!(cache.contains(all[first].2), "{cache}");
+        assert!(!cache.contains("secret"), "{cache}");
+    }
+}
+
+#[test]
+fn what_a_backend_cannot_use_is_refused_by_its_variable() {
+    for (variables, named) in [
+        (
+            &[("CACHEKIT_API_KEY", "ck test\nsecret")][..],
+            "CACHEKIT_API_KEY",
+        ),
+        (
+            &[
+                ("CACHEKIT_API_KEY", "ck_test_secret"),
+                ("CACHEKIT_API_URL", "http://api.cachekit.io"),
+            ],
+            "CACHEKIT_API_URL",
+        ),
+        (
+            &[
+                ("CACHEKIT_API_KEY", "ck_test_secret"),
+                ("CACHEKIT_API_URL", "https://example.org"),
+            ],
+            "CACHEKIT_API_URL",
+        ),
+        (
+            &[("CACHEKIT_MEMCACHED_SERVERS", "localhost")],
+            "CACHEKIT_MEMCACHED_SERVERS",
+        ),
+        (
+            &[
+                ("CACHEKIT_FILE_CACHE_DIR", "/tmp/x"),
+                ("CACHEKIT_FILE_MAX_SIZE_MB", "10"),
+                ("CACHEKIT_FILE_MAX_VALUE_MB", "6"),
+            ],
+            "CACHEKIT_FILE_MAX_VALUE_MB",
+        ),
+    ] {
+        let error = refused(variables);
+        assert!(
+            error.contains(named) && !error.contains("secret"),
+            "{error}"
+        );
+    }
+    let custom = [
+        ("CACHEKIT_API_KEY", "ck_test_secret"),
+        ("CACHEKIT_API_URL", "https://example.org"),
+        ("CACHEKIT_ALLOW_CUSTOM_HOST", "true"),
+    ];
+    assert!(shown(&custom).contains("cachekitio"));
+    // A default that does not fit gives way.
+    shown(&[
+        ("CACHEKIT_FILE_CACHE_DIR", "/tmp/x"),
+        ("CACHEKIT_FILE_MAX_SIZE_MB", "10"),
     ]);
-    assert!(
-        error.contains("CACHEKIT_API_KEY") && !error.contains("ck_live_x"),
-        "{error}"
-    );
-    assert!(refused(&[("CACHEKIT_FILE_CACHE_DIR", "/tmp")]).contains("File"));
 }
 
 #[test]

@@ -66,6 +66,7 @@ pub mod prelude;
 pub mod runtime;
 mod scope;
 mod seal;
+mod selection;
 pub mod settings;
 pub mod shared;
 mod stats;

@@ -6,9 +6,10 @@ use cachekit::{
     payload::{self, Unusable},
 };
 use cachekit_wire::frame::Extension;
-use pyo3::prelude::*;
+use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::{
+    answer::slow,
     core::{Core, Once},
     options::Settings,
     scratch,
@@ -103,5 +104,17 @@ pub(crate) fn open<'py>(
             let encrypted = header.encrypted;
             Ok(Some(Opened { object, encrypted }))
         })
+    })
+}
+
+/// What a caller gets of an entry whose bytes are in L1.
+///
+/// # Errors
+/// When the bytes are no entry any more, which is a miss.
+pub(crate) fn hand_out(_py: Python<'_>, core: &Core, stored: &Bytes) -> PyResult<Py<PyAny>> {
+    slow(|py| match open(py, core, stored, None, |_| true) {
+        Ok(Some(opened)) => Ok(opened.object.unbind()),
+        Ok(None) => unreachable!("every entry counts here"),
+        Err(unusable) => Err(PyValueError::new_err(unusable.to_string())),
     })
 }

@@ -21,7 +21,7 @@ use cachekit_engine::{
     l1::Entry,
     time::{Clock, Tick},
 };
-use cachekit_wire::generation::Generation;
+use cachekit_wire::{frame, generation::Generation};
 use pyo3::{exceptions::PyException, ffi, prelude::*};
 
 use crate::{
@@ -385,7 +385,7 @@ impl Filling {
         let kept = match self.ciphertext(stored) {
             Some(kept) => Some(kept),
             None if core.options.codec.is_standard() => held(object.py(), core, object, false),
-            None => isolated(object),
+            None => isolated(object).or_else(|| as_stored(stored)),
         };
         self.keep = kept.map(|(held, weight)| Keep {
             held,
@@ -569,7 +569,8 @@ impl Filling {
     /// What L1 holds of an entry: the value that other processes get.
     fn twin(&self, py: Python<'_>, core: &Core, stored: &Bytes) -> Option<(Kept, u64)> {
         let opened = entry::open(py, core, stored, self.sealer.as_ref(), |_| true);
-        isolated(&opened.ok().flatten()?.object)
+        let object = opened.ok().flatten()?.object;
+        isolated(&object).or_else(|| as_stored(stored))
     }
 
     /// What L1 holds of an entry where it is to hold no plaintext, with its weight.
@@ -736,6 +737,13 @@ fn held(
 fn isolated(object: &Bound<'_, PyAny>) -> Option<(Kept, u64)> {
     let (held, weight) = value::hold(object, true, Copying::Auto).ok()?;
     held.is_isolated().then_some((Kept::Plain(held), weight))
+}
+
+/// An entry that is not encrypted as L1 holds its bytes, with their weight; each hit decodes anew.
+fn as_stored(stored: &Bytes) -> Option<(Kept, u64)> {
+    let plain = frame::parse(stored).is_ok_and(|frame| !frame.header.encrypted);
+    let weight = (stored.len() + size_of::<Bytes>()) as u64;
+    plain.then(|| (Kept::Stored(Box::new(stored.clone())), weight))
 }
 
 /// Whether a result is gone once somebody has iterated over or awaited it.

@@ -10,7 +10,7 @@ use pyo3::{intern, prelude::*};
 use crate::{
     codec::{self, Held},
     core::Core,
-    encryption,
+    encryption, entry,
     options::Copying,
 };
 
@@ -20,6 +20,9 @@ pub(crate) enum Kept {
     Plain(Held),
     /// Ciphertext, which each hit decrypts and decodes.
     Sealed(Box<Sealed>),
+    /// The entry's bytes, which each hit decodes: arrays, tables and what else cannot be copied by
+    /// its structure. Readers that need no copy read them in place.
+    Stored(Box<Bytes>),
 }
 
 /// What a landed flight hands to those who waited.
@@ -64,6 +67,7 @@ pub(crate) fn hand_out(py: Python<'_>, core: &Core, kept: &Kept) -> PyResult<Py<
     let held = match kept {
         Kept::Plain(held) => held,
         Kept::Sealed(sealed) => return encryption::hand_out(py, core, sealed),
+        Kept::Stored(stored) => return entry::hand_out(py, core, stored),
     };
     let copying = core.options.copy;
     if copying == Copying::Always && !held.is_isolated() {

@@ -232,7 +232,6 @@ macro_rules! getters {
     )*};
 }
 
-#[allow(dead_code, reason = "each backend reads the kinds that its table has")]
 impl Values {
     getters! {
         /// A text.
