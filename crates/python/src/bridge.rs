@@ -2,6 +2,7 @@
 //!
 //! The I/O thread never takes the GIL. It pushes the number of a finished operation and, if the
 //! loop is not yet told, writes one byte; the loop then completes all that has finished at once.
+//! Errands, which need the GIL, go the same way.
 
 use std::{
     cell::RefCell,
@@ -25,17 +26,67 @@ use pyo3::{intern, prelude::*, sync::PyOnceLock, types::PyBool};
 /// What both threads see.
 struct Queue {
     finished: SegQueue<u64>,
+    /// What operations want done on the loop's thread, with their numbers.
+    errands: SegQueue<(u64, Errand)>,
     told: AtomicBool,
     sender: UnixStream,
+    event_loop: Py<PyAny>,
 }
+
+/// What is to be done on the loop's thread. It gets the loop and, while its operation is under way,
+/// the context of the operation's caller.
+pub(crate) type Errand = Box<dyn FnOnce(&Bound<'_, PyAny>, Option<&Bound<'_, PyAny>>) + Send>;
 
 impl Queue {
     fn tell(&self, number: u64) {
         self.finished.push(number);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if !self.told.swap(true, Ordering::AcqRel) {
             // A full or closed socket: the loop has a byte to read already, or is gone.
             let _ = (&self.sender).write(&[1]);
         }
+    }
+}
+
+tokio::task_local! {
+    static HERE: Here;
+}
+
+/// The event loop for which an operation runs on the I/O thread.
+#[derive(Clone)]
+pub(crate) struct Here {
+    queue: Arc<Queue>,
+    number: u64,
+}
+
+impl Here {
+    /// That of the operation being polled; `None` in what no loop waits for.
+    pub(crate) fn current() -> Option<Self> {
+        HERE.try_with(Clone::clone).ok()
+    }
+
+    /// Sends an errand to the loop's thread. It is dropped unseen if the loop runs no more.
+    pub(crate) fn send(&self, errand: Errand) {
+        self.queue.errands.push((self.number, errand));
+        self.queue.wake();
+    }
+
+    /// Asks the loop, on a thread that may wait for the GIL, whether it runs.
+    pub(crate) async fn loop_runs(&self) -> bool {
+        let queue = Arc::clone(&self.queue);
+        let asked = tokio::task::spawn_blocking(move || {
+            Python::attach(|py| {
+                queue
+                    .event_loop
+                    .call_method0(py, intern!(py, "is_running"))
+                    .and_then(|runs| runs.is_truthy(py))
+                    .unwrap_or(false)
+            })
+        });
+        asked.await.unwrap_or(false)
     }
 }
 
@@ -56,7 +107,6 @@ impl Drop for Tell {
 pub(crate) struct LoopBridge {
     queue: Arc<Queue>,
     receiver: UnixStream,
-    event_loop: Py<PyAny>,
     /// The process that it belongs to. A forked child may go on with its parent's loop, but shares
     /// the sockets here with the parent: it opens a bridge of its own.
     process: u32,
@@ -67,8 +117,8 @@ pub(crate) struct LoopBridge {
 #[derive(Default)]
 struct Waiting {
     next: u64,
-    /// Their asyncio futures, by number.
-    futures: HashMap<u64, Py<PyAny>, foldhash::fast::RandomState>,
+    /// Their asyncio futures and callers' contexts, by number.
+    futures: HashMap<u64, (Py<PyAny>, Py<PyAny>), foldhash::fast::RandomState>,
     /// Operations that gather for one hand-over to the I/O thread.
     gathered: Vec<Operation>,
 }
@@ -95,7 +145,7 @@ impl LoopBridge {
         let known = BRIDGES.with_borrow(|bridges| {
             let found = bridges.iter().find(|bridge| {
                 let bridge = bridge.get();
-                bridge.event_loop.is(&event_loop) && bridge.is_of_this_process()
+                bridge.queue.event_loop.is(&event_loop) && bridge.is_of_this_process()
             });
             found.map(|bridge| bridge.clone_ref(py))
         });
@@ -117,15 +167,16 @@ impl LoopBridge {
         let descriptor = receiver.as_raw_fd();
         let queue = Queue {
             finished: SegQueue::new(),
+            errands: SegQueue::new(),
             told: AtomicBool::new(false),
             sender,
+            event_loop: event_loop.clone().unbind(),
         };
         let bridge = Py::new(
             py,
             Self {
                 queue: Arc::new(queue),
                 receiver,
-                event_loop: event_loop.clone().unbind(),
                 process: generation(),
                 waiting: Mutex::default(),
             },
@@ -138,6 +189,7 @@ impl LoopBridge {
             // Asking a loop runs foreign code, so the list is not borrowed meanwhile.
             let closed = other
                 .get()
+                .queue
                 .event_loop
                 .call_method0(py, intern!(py, "is_closed"))?;
             if !closed.is_truthy(py)? {
@@ -165,9 +217,10 @@ impl LoopBridge {
         let bridge = Self::current(py)?;
         let this = bridge.get();
         let future = this
+            .queue
             .event_loop
             .call_method0(py, intern!(py, "create_future"))?;
-        let (operation, abort) = abortable(operation);
+        let context = copy_context(py)?;
         let mut waiting = this.waiting.lock();
         waiting.next += 1;
         let number = waiting.next;
@@ -175,13 +228,20 @@ impl LoopBridge {
             queue: Arc::clone(&this.queue),
             number,
         };
+        let here = Here {
+            queue: Arc::clone(&this.queue),
+            number,
+        };
+        let (operation, abort) = abortable(HERE.scope(here, operation));
         let operation = async move {
             let _tell = tell;
             // Aborted or not: the loop is told either way.
             let _ = operation.await;
         };
         let alone = waiting.futures.is_empty();
-        waiting.futures.insert(number, future.clone_ref(py));
+        waiting
+            .futures
+            .insert(number, (future.clone_ref(py), context));
         if alone {
             drop(waiting);
             cachekit::runtime::handle().spawn(operation);
@@ -192,7 +252,8 @@ impl LoopBridge {
         drop(waiting);
         if first {
             let flush = bridge.getattr(py, intern!(py, "flush"))?;
-            this.event_loop
+            this.queue
+                .event_loop
                 .call_method1(py, intern!(py, "call_soon"), (flush,))?;
         }
         Ok((future, abort))
@@ -202,6 +263,14 @@ impl LoopBridge {
 fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     GET.import(py, "asyncio", "get_running_loop")?.call0()
+}
+
+fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    Ok(COPY
+        .import(py, "contextvars", "copy_context")?
+        .call0()?
+        .unbind())
 }
 
 #[pymethods]
@@ -220,7 +289,7 @@ impl LoopBridge {
         });
     }
 
-    /// Completes the futures of all finished operations. The event loop calls it.
+    /// Runs the errands and completes the futures of all finished operations. The event loop calls it.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         if !self.is_of_this_process() {
             return Ok(()); // What there is to read is for the parent.
@@ -229,9 +298,21 @@ impl LoopBridge {
         // Nothing to read means that an earlier call has taken the byte.
         let _ = (&self.receiver).read(&mut told);
         self.queue.told.store(false, Ordering::SeqCst);
+        while let Some((number, errand)) = self.queue.errands.pop() {
+            let waiting = self.waiting.lock();
+            let operation = waiting.futures.get(&number);
+            let context = operation.map(|(_, context)| context.clone_ref(py));
+            drop(waiting);
+            errand(
+                self.queue.event_loop.bind(py),
+                context.as_ref().map(|context| context.bind(py)),
+            );
+        }
         while let Some(number) = self.queue.finished.pop() {
-            let future = self.waiting.lock().futures.remove(&number);
-            let Some(future) = future else { continue };
+            let operation = self.waiting.lock().futures.remove(&number);
+            let Some((future, _)) = operation else {
+                continue;
+            };
             let done = future.call_method0(py, intern!(py, "done"))?;
             if !done.bind(py).cast::<PyBool>()?.is_true() {
                 future.call_method1(py, intern!(py, "set_result"), (py.None(),))?;

@@ -10,6 +10,7 @@ mod core;
 mod coroutine;
 mod encryption;
 mod entry;
+mod errand;
 mod filling;
 mod fork;
 mod gil;
