@@ -11,13 +11,33 @@ from typing import Any
 import pytest
 
 from cachekit.backends import RedisBackend
+from cachekit.backends.cachekitio import CachekitIOBackend
+from cachekit.backends.memcached import MemcachedBackend, MemcachedBackendConfig
 from cachekit.testing import AsyncContract, BackendContract, LockContract, OutageContract, TTLContract
 from examples.custom_backends.dynamodb_backend import DynamoDBBackend
 from examples.custom_backends.http_backend import HTTPBackend
+from tests.support.cachekit_server import CachekitServer
+from tests.support.memcached_server import MemcachedServer
 from tests.support.process import free_port
 from tests.support.redis_servers import RedisServer
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forking beside threads
+
+
+@pytest.fixture(scope="module")
+def memcached_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemcachedServer]:
+    server = MemcachedServer(tmp_path_factory.mktemp("memcached"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def cachekitio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CachekitServer]:
+    server = CachekitServer(tmp_path_factory.mktemp("cachekitio"))
+    server.start()
+    yield server
+    server.stop()
 
 
 class TestRedis(BackendContract, OutageContract, TTLContract, LockContract, AsyncContract):
@@ -30,6 +50,40 @@ class TestRedis(BackendContract, OutageContract, TTLContract, LockContract, Asyn
     @pytest.fixture
     def unreachable(self) -> Any:
         return RedisBackend(f"redis://127.0.0.1:{free_port()}")
+
+
+class TestMemcached(BackendContract, OutageContract, TTLContract, LockContract, AsyncContract):
+    largest = (1 << 20) - 1024
+    shortest_ttl = 2  # memcached counts whole seconds
+
+    def wait(self, seconds: float) -> None:
+        super().wait(seconds + 1.0)
+
+    @pytest.fixture
+    def backend(self, memcached_server: MemcachedServer) -> Any:
+        return MemcachedBackend(MemcachedBackendConfig(servers=(memcached_server.server,), timeout=20.0))
+
+    @pytest.fixture
+    def unreachable(self) -> Any:
+        return MemcachedBackend(MemcachedBackendConfig(servers=(f"127.0.0.1:{free_port()}",)))
+
+
+class TestCachekitIO(BackendContract, OutageContract, TTLContract, LockContract, AsyncContract):
+    largest = 20 << 20
+    keeps_forever = False
+
+    @pytest.fixture(autouse=True)
+    def an_own_host(self, cachekitio_server: CachekitServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CACHEKIT_ALLOW_CUSTOM_HOST", "true")
+        monkeypatch.setenv("SSL_CERT_FILE", str(cachekitio_server.authority))
+
+    @pytest.fixture
+    def backend(self, cachekitio_server: CachekitServer) -> Any:
+        return CachekitIOBackend(cachekitio_server.url, cachekitio_server.key, timeout=20.0)
+
+    @pytest.fixture
+    def unreachable(self, cachekitio_server: CachekitServer) -> Any:
+        return CachekitIOBackend(f"https://127.0.0.1:{free_port()}", cachekitio_server.key, timeout=1.0)
 
 
 class Store(BaseHTTPRequestHandler):

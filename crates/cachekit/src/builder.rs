@@ -330,8 +330,8 @@ impl CacheBuilder {
             Source::Given(backend) => Some(backend),
             Source::Redis(url) => {
                 let backend = RedisBackend::from_url(&url).map_err(|error| {
-                    Error::configuration(error.message(), "write redis://host:6379/0")
-                        .caused_by(error)
+                    let message = format!("redis(): not a Redis URL: {}", error.message());
+                    Error::configuration(message, "write redis://host:6379/0").caused_by(error)
                 })?;
                 Some(Arc::new(backend))
             }
