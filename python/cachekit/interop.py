@@ -69,4 +69,4 @@ def _text(part: str, name: Any) -> str:
 def _flat(args: Any) -> list[Any] | tuple[Any, ...]:
     if not isinstance(args, (list, tuple)):
         raise TypeError(f"args: a list or tuple of all arguments is expected, not {type(args).__name__}")
-    return args
+    return args  # pyright: ignore[reportUnknownVariableType]

@@ -316,7 +316,7 @@ def test_encrypted_secrets_are_not_stored_in_plain(
     assert load_password(1) == load_password(1) == "the secret"
     assert load_password.cache_info().hits == 1
     with redis_server.client() as client:
-        stored = [client.call("GET", key) for key in redis_server.keys()]
+        stored: list[Any] = [client.call("GET", key) for key in redis_server.keys()]
     assert len(stored) == 2
     assert not any(b"the secret" in value for value in stored)
     assert sum(b'"encrypted": true' in value for value in stored) == 1

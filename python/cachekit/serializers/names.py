@@ -39,12 +39,14 @@ def serializer_class(name: str) -> type[Any]:
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(NAMES)}"
         raise ValueError(f"serializer {name!r} is unknown: {hint}")
     module, attribute = _CLASSES[canonical]
-    return getattr(import_module(module), attribute)
+    found: type[Any] = getattr(import_module(module), attribute)
+    return found
 
 
 def get_serializer(name: str, enable_integrity_checking: bool = True) -> SerializerProtocol:
     """A serializer by name. ValueError for an unknown name, ImportError naming the extra that is missing."""
-    return serializer_class(name)(enable_integrity_checking=enable_integrity_checking)
+    made: SerializerProtocol = serializer_class(name)(enable_integrity_checking=enable_integrity_checking)
+    return made
 
 
 def chosen(serializer: Any) -> tuple[Any, ...] | None:
