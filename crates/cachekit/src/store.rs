@@ -3,7 +3,11 @@
 //! Every operation exists twice, blocking and as a future, over one set of guards. A refused or
 //! failed operation is an [`Unavailable`], never a panic.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use cachekit_backends::{
@@ -211,9 +215,23 @@ impl Store {
         })
     }
 
+    /// The life that the backend can give an entry; the first that it shortens is told.
     fn clamp(&self, ttl: Option<Duration>) -> Option<Duration> {
+        static TOLD: Once = Once::new();
         match (ttl, self.backend.capabilities().max_ttl) {
-            (Some(ttl), Some(max)) => Some(ttl.min(max)),
+            (Some(ttl), Some(max)) if ttl > max => {
+                TOLD.call_once(|| {
+                    tracing::warn!(
+                        target: "cachekit",
+                        "{} keeps entries for at most {} s: a TTL of {} s was cut to that, and so are others like it",
+                        self.backend.name(),
+                        max.as_secs(),
+                        ttl.as_secs()
+                    );
+                });
+                Some(max)
+            }
+            (Some(ttl), Some(_)) => Some(ttl),
             (None, max) => max,
             (ttl, None) => ttl,
         }

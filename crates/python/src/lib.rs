@@ -26,6 +26,7 @@ mod scratch;
 mod serializer;
 mod sync_call;
 mod testing;
+mod traced;
 mod value;
 
 use pyo3::{intern, prelude::*};
@@ -102,6 +103,7 @@ mod _native {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
         super::codec::check(py)?;
+        super::traced::listen();
         module.add("CachedFunction", object::cached_type(py)?)?;
         module.add("CachedCoroutine", super::coroutine::coroutine_type(py)?)?;
         testing::register(module)?;

@@ -34,8 +34,16 @@ pub(crate) fn report(py: Python<'_>, error: PyErr) {
     error.write_unraisable(py, None);
 }
 
-/// Logs what the guards have seen since the last time.
+/// Logs what the backends have told since the last time.
+pub(crate) fn traced(py: Python<'_>) {
+    while let Some((level, text)) = crate::traced::next() {
+        log(py, level, "backend", &text);
+    }
+}
+
+/// Logs what the guards and the backends have seen since the last time.
 pub(crate) fn events(py: Python<'_>, guards: &Guards, backend: &str) {
+    traced(py);
     while let Some(event) = guards.next_event() {
         match event {
             Event::Down(error) => log(

@@ -16,7 +16,7 @@ use pyo3::{
 };
 
 use super::{file, memcached};
-use crate::{bridge::LoopBridge, sync_call};
+use crate::{bridge::LoopBridge, log, sync_call};
 
 /// One of the engine's backends, for Python.
 #[pyclass(frozen, name = "Backend", module = "cachekit._native")]
@@ -43,8 +43,9 @@ impl NativeBackend {
         key: Option<&str>,
         operation: impl FnOnce(&dyn Backend) -> Result<R, BackendError> + Send,
     ) -> PyResult<R> {
-        py.detach(|| operation(&*self.backend))
-            .map_err(|error| raise(py, &error, key))
+        let result = py.detach(|| operation(&*self.backend));
+        log::traced(py);
+        result.map_err(|error| raise(py, &error, key))
     }
 
     /// Runs a future on the I/O thread and returns an awaitable of its result.
@@ -85,6 +86,7 @@ struct Take(parking_lot::Mutex<Option<Taking>>);
 #[pymethods]
 impl Take {
     fn __call__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        log::traced(py);
         let taking = self.0.lock().take();
         taking.map_or_else(|| Ok(py.None()), |taking| taking(py))
     }
