@@ -193,7 +193,10 @@ class Handle:
     def encryption(self) -> dict[str, Any] | None:
         """What the native side does about encryption; None where there is no key."""
         name = f"{self.module}.{self.name}"
-        return encryption.settings(self.config.encryption, self.intent, self._keychain, name)
+        found = encryption.settings(self.config.encryption, self.intent, self._keychain, name)
+        if found is not None and found["encrypts"]:
+            self._check_deployment()
+        return found
 
     def _resolve_backend(self) -> Any:
         """The backend of this function by the process's rule; None = this process only."""
@@ -249,15 +252,20 @@ class Handle:
         self._keychain = encryption.own_keychain(config)
         if self.preset == "secure" and self._keychain is None and encryption.process_keychain() is None:
             raise encryption.no_key("@cache.secure")
-        if self.config.interop is not None and (config.enabled or self.preset == "secure"):
-            from cachekit.config.interop import check_deployment
-
-            check_deployment(self.config)
+        if config.enabled or self.preset == "secure":
+            self._check_deployment()
         self._tenant_of = None
         if config.tenant_extractor is not None:
             from cachekit.decorators.tenant_context import bound
 
             self._tenant_of = bound(config.tenant_extractor, self.shape, self.name)
+
+    def _check_deployment(self) -> None:
+        """Of an interop function that encrypts. Whether one does, the settings may decide only later."""
+        if self.config.interop is not None:
+            from cachekit.config.interop import check_deployment
+
+            check_deployment(self.config)
 
     # ---- what callers find on the function
 

@@ -24,6 +24,8 @@ from cachekit.serializers import (
     KeyringConfigurationError,
     StandardSerializer,
     SuspiciousCacheEntryError,
+    get_serializer,
+    get_serializer_info,
 )
 from tests.integration.support import Runs
 from tests.integration.vault import KEY, OTHER, SECRET, Store, failures, header, secret_of
@@ -433,6 +435,31 @@ def test_the_wrapper_as_a_serializer(namespace: str) -> None:
     assert runs.count == 0
 
 
+def test_the_wrapper_by_name(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store()
+    with pytest.raises(ConfigurationError, match="CACHEKIT_MASTER_KEY"):
+        secret_of(store, namespace, serializer="encrypted", encryption=None, master_key=None)[0]()
+    assert store.values == {}
+    with pytest.raises(ConfigurationError, match="CACHEKIT_MASTER_KEY"):
+        get_serializer("encrypted")
+    assert not get_serializer_info()["encrypted"]["available"]
+    monkeypatch.setenv("CACHEKIT_MASTER_KEY", KEY)
+    cachekit.reset_settings()
+    named, _ = secret_of(store, namespace, serializer="encrypted", encryption=None, master_key=None)
+    named()
+    assert SECRET.encode() not in store.entry()[1]
+    same, runs = secret_of(store, namespace)
+    assert same() == named()
+    assert runs.count == 0
+    assert get_serializer_info()["encrypted"]["available"]
+    wrapper: Any = get_serializer("encrypted")
+    sealed, metadata = wrapper.serialize({"a": SECRET}, "key")
+    assert SECRET.encode() not in sealed
+    assert wrapper.deserialize(sealed, metadata, "key") == {"a": SECRET}
+    with pytest.raises(ConfigurationError, match="enabled= and what serializer="):
+        cache(serializer="encrypted", encryption=False)
+
+
 def test_the_wrapper_switched_off(namespace: str, caplog: pytest.LogCaptureFixture) -> None:
     wrapper = EncryptionWrapper(enable_encryption=False)
     assert "stored in plain" in caplog.text
@@ -509,3 +536,27 @@ def test_secure_keeps_an_audit_log(namespace: str, caplog: pytest.LogCaptureFixt
     caplog.clear()
     cache(backend=None, namespace=namespace, master_key=KEY)(load)("other")
     assert not [record for record in caplog.records if record.name == "cachekit.audit"]
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_nobody_but_its_own_level_switches_the_audit_log_on(
+    listens: bool, namespace: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither another function's preset nor a chatty root logger costs a secure hit a record."""
+    monkeypatch.delenv("LOG_LEVEL", raising=False)
+    package, audit = logging.getLogger("cachekit"), logging.getLogger("cachekit.audit")
+    monkeypatch.setattr(package, "level", package.level)  # puts it back afterwards
+    caplog.set_level(logging.DEBUG)
+
+    def load(x: int) -> int:
+        return x
+
+    cached = cache.secure(master_key=KEY, backend=None, namespace=namespace)(load)
+    cache.dev(backend=None, namespace=f"{namespace}-dev")(load)
+    assert audit.isEnabledFor(logging.INFO), "inherited from the package"
+    if listens:
+        caplog.set_level(logging.INFO, "cachekit.audit")
+    cached(1)
+    cached(1)
+    records = [record for record in caplog.records if record.name == "cachekit.audit"]
+    assert len(records) == (2 if listens else 0)

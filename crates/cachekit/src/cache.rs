@@ -6,7 +6,7 @@ use cachekit_wire::interop::Operation;
 
 use crate::{
     builder::CacheBuilder, call::Call, change, core::Core, error::Error, function::Function,
-    stats::Stats, value::Value,
+    interop::is_usual_uuid, stats::Stats, value::Value,
 };
 
 /// A two-layer cache: values in this process (L1) over a store that processes share (L2).
@@ -151,8 +151,9 @@ impl Cache {
     ///
     /// # Errors
     /// [`Configuration`](crate::ErrorKind::Configuration) without a namespace, without a store, with a
-    /// tenant (whose prefix other programs do not know), and for names that are not
-    /// `[a-z0-9][a-z0-9._-]{0,63}`.
+    /// tenant (whose prefix other programs do not know), with [encryption](CacheBuilder::encryption) and no
+    /// [deployment](CacheBuilder::deployment) that is a UUID in its usual form (keys are derived from its
+    /// text, and entries do not name it), and for names that are not `[a-z0-9][a-z0-9._-]{0,63}`.
     pub fn interop(&self, operation: &str) -> Result<Function, Error> {
         let settings = &self.core.settings;
         let refused = |what: &str, remedy| Err(Error::configuration(what, remedy));
@@ -173,6 +174,13 @@ impl Cache {
             return refused(
                 "interop mode needs a store that programs share",
                 "name one with redis() or backend()",
+            );
+        }
+        let named = settings.deployment.as_deref();
+        if settings.encrypts() && !named.is_some_and(is_usual_uuid) {
+            return refused(
+                "interop mode and encryption: no deployment that every program spells alike",
+                "name one with deployment(): a UUID in lower-case hexadecimal with hyphens",
             );
         }
         let operation = Operation::new(namespace, operation)

@@ -7,6 +7,15 @@ use serde::{Serialize, Serializer};
 /// The name by which the encoder of arguments tells a set.
 pub(crate) const SET: &str = "$cachekit::interop::Set";
 
+/// Whether a UUID is written as every program writes it: 8-4-4-4-12 digits, lower-case.
+pub(crate) fn is_usual_uuid(text: &str) -> bool {
+    let digits = |part: &str| {
+        part.bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    text.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && text.split('-').all(digits)
+}
+
 /// An argument that is a set: its elements count, each once, and not their order.
 ///
 /// ```

@@ -8,7 +8,7 @@ use cachekit::{
     payload::{self, Unusable},
 };
 use cachekit_wire::{
-    encryption::{Binding, NONCE_LEN, TAG_LEN, TenantKeys},
+    encryption::{Binding, NONCE_LEN, TAG_LEN, TenantKeys, payload_len},
     keys::content_hash,
 };
 use pyo3::{
@@ -103,13 +103,17 @@ impl NativeKeychain {
         strict: bool,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let keys = self.tenant(&binding.tenant)?;
-        let mut payload = Vec::new();
-        let opened = keys.open(sealed, fingerprint, &binding.bytes(), &mut payload);
-        let refused = |named: bool| strict && fingerprint.is_some() && !named;
-        Ok(match opened {
-            Ok(opened) if !refused(opened.named) => Some(PyBytes::new(py, &payload)),
-            _ => None,
-        })
+        let Some(len) = payload_len(sealed) else {
+            return Ok(None);
+        };
+        let mut opened = None;
+        let payload = PyBytes::new_with(py, len, |out| {
+            let bound = binding.bytes();
+            opened = keys.open_into(sealed, fingerprint, &bound, out).ok();
+            Ok(())
+        })?;
+        let taken = opened.is_some_and(|opened| opened.named || !strict || fingerprint.is_none());
+        Ok(taken.then_some(payload))
     }
 
     #[expect(clippy::unused_self, reason = "a method of Python's")]
@@ -267,10 +271,12 @@ fn authentication_error(py: Python<'_>, message: &str) -> PyErr {
     made.map_or_else(|error| error, PyErr::from_value)
 }
 
-/// Records who did what to which entry on the logger `cachekit.audit`, at INFO.
+/// Records who did what to which entry on the logger `cachekit.audit`, at INFO, if that logger itself was
+/// given a level that lets it pass. What it inherits was meant for others: a root at INFO, or the whole
+/// package at DEBUG because some function is `@cache.dev`, would cost every hit a record.
 fn audit(py: Python<'_>, action: &str, tenant: &str, key: &str, tier: Tier) {
     static LOGGER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    const INFO: u8 = 20;
+    const INFO: u32 = 20;
     let recorded = (|| -> PyResult<()> {
         let logger = LOGGER.get_or_try_init(py, || {
             py.import(intern!(py, "logging"))?
@@ -278,6 +284,10 @@ fn audit(py: Python<'_>, action: &str, tenant: &str, key: &str, tier: Tier) {
                 .map(Bound::unbind)
         })?;
         let logger = logger.bind(py);
+        let own: u32 = logger.getattr(intern!(py, "level"))?.extract()?;
+        if own == 0 || own > INFO {
+            return Ok(());
+        }
         if !logger
             .call_method1(intern!(py, "isEnabledFor"), (INFO,))?
             .is_truthy()?

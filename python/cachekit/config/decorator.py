@@ -15,7 +15,7 @@ from cachekit.config.nested import (
     MonitoringConfig,
     TimeoutConfig,
 )
-from cachekit.config.validation import ConfigurationError, absent
+from cachekit.config.validation import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ UNSET = Unset("UNSET")
 """No backend was named: the process's rule picks one."""
 MANAGED = Unset("MANAGED")
 """The CachekitIO account that the environment names."""
-
-_SERIALIZERS_TO_COME = ("interop", "encrypted")
 
 
 @dataclass(frozen=True)
@@ -125,18 +123,24 @@ class DecoratorConfig(Group):
                 raise ConfigurationError(f"{name}={getattr(self, name)!r}: a {kind.__name__} is expected")
 
     def _unwrap(self) -> None:
-        """Takes an EncryptionWrapper apart: its serializer, and its keys as this function's encryption."""
-        module = sys.modules.get("cachekit.serializers.encryption_wrapper")
+        """Takes an EncryptionWrapper apart: its serializer, and its keys as this function's encryption.
+
+        The name "encrypted" is one around the default serializer, with the keys that the function has anyway.
+        """
+        module: Any = sys.modules.get("cachekit.serializers.encryption_wrapper")
         wrapper: Any = self.serializer
-        if module is None or not isinstance(wrapper, module.EncryptionWrapper):
+        mine: dict[str, Any] = {"enabled": True}
+        inner: Any = "default"
+        if module is not None and isinstance(wrapper, module.EncryptionWrapper):
+            mine, inner = wrapper.as_config(), wrapper.serializer
+        elif self.serializer != "encrypted":
             return
         given = {name: getattr(self.encryption, name) for name in self.encryption.given}
-        mine = wrapper.as_config()
         for name in given.keys() & mine.keys():
             if given[name] not in (None, mine[name]):
-                raise ConfigurationError(f"{name}= and the EncryptionWrapper's differ: give it once")
+                raise ConfigurationError(f"{name}= and what serializer= says of it differ: give it once")
         object.__setattr__(self, "encryption", EncryptionConfig(**{**given, **mine}))
-        object.__setattr__(self, "serializer", wrapper.serializer)
+        object.__setattr__(self, "serializer", inner)
 
     def _check_key(self) -> None:
         namespace: Any = self.namespace
@@ -279,11 +283,11 @@ def _serializer(serializer: Any) -> Any:
     canonical = NAMES.get(serializer)
     if canonical is not None:
         return canonical
-    if serializer in _SERIALIZERS_TO_COME:
-        raise absent(f"serializer={serializer!r}", 'use serializer="std", or convert to builtin types before returning')
+    if serializer == "interop":
+        raise ConfigurationError('serializer="interop" names no operation: leave it out, and give interop="<name>"')
     from difflib import get_close_matches
 
-    near = get_close_matches(serializer, [*NAMES, *_SERIALIZERS_TO_COME], n=1)
+    near = get_close_matches(serializer, NAMES, n=1)
     hint = f", did you mean {near[0]!r}?" if near else f": known are {', '.join(NAMES)}"
     raise ConfigurationError(f"serializer={serializer!r} is unknown{hint}")
 

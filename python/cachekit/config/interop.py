@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
-
 from cachekit.config.validation import ConfigurationError
 
 TYPE_CHECKING = False
@@ -45,7 +42,11 @@ def check(config: DecoratorConfig) -> None:
 
 def check_deployment(config: DecoratorConfig) -> None:
     """Raises unless an encrypted interop function names its deployment as every program spells it."""
-    given = config.encryption.deployment_uuid or os.environ.get("CACHEKIT_DEPLOYMENT_UUID")
+    import uuid
+
+    from cachekit.config import effective
+
+    given = config.encryption.deployment_uuid or effective.current().deployment_uuid
     if not given:
         raise ConfigurationError(
             "interop= and encryption need a deployment_uuid= (or CACHEKIT_DEPLOYMENT_UUID) that every program shares: "

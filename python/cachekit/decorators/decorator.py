@@ -75,7 +75,7 @@ class Cache(Preset):
     test = Preset("test")
     """Deterministic: no protections, no background work, no monitoring."""
     secure = Preset("secure")
-    """Encrypted entries. Not in this version: raises a `ConfigurationError`."""
+    """As production, with every value encrypted in every layer, and an audit log; a master key is required."""
     io = Preset("io")
     """The managed CachekitIO backend. Not in this version: raises a `ConfigurationError`."""
 

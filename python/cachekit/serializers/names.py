@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cachekit.config.validation import ConfigurationError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -17,6 +19,7 @@ NAMES = {
     "pythonic": "auto",
     "orjson": "orjson",
     "arrow": "arrow",
+    "encrypted": "encrypted",
 }
 
 _CLASSES = {
@@ -24,6 +27,7 @@ _CLASSES = {
     "auto": ("cachekit.serializers.auto", "AutoSerializer"),
     "orjson": ("cachekit.serializers.orjson", "OrjsonSerializer"),
     "arrow": ("cachekit.serializers.arrow", "ArrowSerializer"),
+    "encrypted": ("cachekit.serializers.encryption_wrapper", "EncryptionWrapper"),
 }
 
 
@@ -44,8 +48,16 @@ def serializer_class(name: str) -> type[Any]:
 
 
 def get_serializer(name: str, enable_integrity_checking: bool = True) -> SerializerProtocol:
-    """A serializer by name. ValueError for an unknown name, ImportError naming the extra that is missing."""
-    made: SerializerProtocol = serializer_class(name)(enable_integrity_checking=enable_integrity_checking)
+    """A serializer by name. ValueError for an unknown name, ImportError naming the extra that is missing.
+
+    "encrypted" is an `EncryptionWrapper` around the default one, with the settings' keys.
+    """
+    known = serializer_class(name)
+    made: SerializerProtocol
+    if name == "encrypted":
+        made = known(get_serializer("default", enable_integrity_checking))
+    else:
+        made = known(enable_integrity_checking=enable_integrity_checking)
     return made
 
 
@@ -76,7 +88,7 @@ def get_serializer_info() -> dict[str, dict[str, Any]]:
         info["description"] = (known.__doc__ or "").partition("\n")[0]
         try:
             known()
-        except ImportError as error:
+        except (ImportError, ConfigurationError) as error:
             info.update(available=False, error=str(error))
         found[name] = info
     return found
@@ -90,8 +102,8 @@ def benchmark_serializers(sample: Any = None, repeat: int = 200) -> dict[str, di
         sample = {"id": 7, "name": "sample", "tags": ["a", "b"], "scores": [1.5] * 50}
     found: dict[str, dict[str, float]] = {}
     for name, info in get_serializer_info().items():
-        if not info["available"] or NAMES[name] in found:
-            continue
+        if not info["available"] or NAMES[name] in found or name == "encrypted":
+            continue  # What encrypts needs a key of the cache.
         serializer = get_serializer(name)
         try:
             payload, metadata = serializer.serialize(sample)

@@ -193,7 +193,6 @@ ABSENT = {
     "tags": ("a",),
     "write_behind": True,
     "pipelined": False,
-    "serializer": "interop",
 }
 
 
@@ -202,6 +201,11 @@ def test_what_this_version_does_not_have_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="not in this version") as caught:
         cache(**{name: ABSENT[name]})  # type: ignore[call-overload]
     assert caught.value.code == "E043"
+
+
+def test_the_serializer_of_interop_mode_is_named_by_its_operation() -> None:
+    with pytest.raises(ConfigurationError, match='give interop="<name>"'):
+        cache(serializer="interop")
 
 
 def test_values_that_ask_for_nothing_are_accepted() -> None:

@@ -25,11 +25,14 @@ from cachekit import (
     DecoratorConfig,
     InteropError,
     cache,
+    configure,
     decode_interop_value,
     encode_interop_value,
     generate_interop_key,
+    reset_settings,
 )
 from cachekit.backends import RedisBackend
+from cachekit.config.settings import CachekitConfig
 from cachekit.interop import ExtType, InteropDecodeError, canonical_args_bytes
 from cachekit.serializers.interop import InteropSerializer
 from tests.unit.face.test_provider import Store
@@ -588,3 +591,33 @@ class TestEncryption:
         with pytest.raises(ConfigurationError) as raised:
             decorate(**{"backend": Store(), **ENCRYPTED, **OP, **options})(everything)
         assert message in str(raised.value)
+
+    @pytest.mark.parametrize("name", ["everything", "get_user"])
+    def test_where_the_settings_encrypt_it_needs_the_same(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All functions, or those of a sensitive name: an entry under a name of nobody's is never written."""
+        monkeypatch.setenv("CACHEKIT_MASTER_KEY", "a" * 64)
+        if name == "everything":
+            monkeypatch.setenv("CACHEKIT_ENCRYPTION", "all")
+
+        def function(a: int) -> int:
+            return a
+
+        function.__name__ = function.__qualname__ = name
+        store = Store()
+        cached = decorate(backend=store, **OP)(function)
+        with pytest.raises(ConfigurationError, match="need a deployment_uuid="):
+            cached(1)
+        assert store.entries == {}
+        monkeypatch.setenv("CACHEKIT_DEPLOYMENT_UUID", DEPLOYMENT)
+        reset_settings()
+        assert cached(1) == 1
+        ((key, entry),) = store.entries.items()
+        assert (key, len(entry)) == (cached.key_for(1), 1 + 28)
+
+    def test_the_deployment_may_come_from_configure(self) -> None:
+        configure(CachekitConfig(deployment_uuid=DEPLOYMENT.upper()))
+        with pytest.raises(ConfigurationError, match=DEPLOYMENT):
+            decorate(backend=Store(), **ENCRYPTED, **OP)(everything)
+        reset_settings()
+        configure(CachekitConfig(deployment_uuid=DEPLOYMENT))
+        assert decorate(backend=Store(), **ENCRYPTED, **OP)(everything)(1) == [1, 2, [], 3, {}]

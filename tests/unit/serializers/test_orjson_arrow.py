@@ -17,6 +17,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cachekit import reset_settings
 from cachekit.serializers import (
     SERIALIZER_REGISTRY,
     ArrowSerializer,
@@ -176,7 +177,9 @@ def test_wrong_options(wrong: dict[str, Any]) -> None:
         ArrowSerializer(**wrong)
 
 
-def test_serializers_by_name() -> None:
+def test_serializers_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEKIT_MASTER_KEY", "a" * 64)  # "encrypted" needs one
+    reset_settings()
     assert (
         set(get_available_serializers()) == set(SERIALIZER_REGISTRY) >= {"std", "auto", "pythonic", "orjson", "arrow"}
     )

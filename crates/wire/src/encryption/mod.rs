@@ -124,10 +124,8 @@ impl TenantKeys {
 
     /// Decrypts `sealed`: the payload replaces the contents of `into`.
     ///
-    /// `fingerprint` is what the entry's header says. The key of that name is tried; if the ring has
-    /// none, the current one; if the header says nothing, all in their order. `into` keeps its
-    /// allocation where that suffices, and costs least when its *length* does too. After an error it
-    /// is empty.
+    /// `into` keeps its allocation where that suffices, and costs least when its *length* does too. After
+    /// an error it is empty. The rest is as with [`open_into`](Self::open_into).
     ///
     /// # Errors
     /// [`OpenError`]; which byte or member was wrong cannot be told, on purpose.
@@ -138,59 +136,64 @@ impl TenantKeys {
         binding: &[u8],
         into: &mut Vec<u8>,
     ) -> Result<Opened, OpenError> {
-        let parts = Parts::of(sealed, into)?;
+        into.resize(payload_len(sealed).unwrap_or(0), 0);
+        let opened = self.open_into(sealed, fingerprint, binding, into);
+        if opened.is_err() {
+            into.clear();
+        }
+        opened
+    }
+
+    /// Decrypts `sealed` into `out`, which has [`payload_len`] bytes; after an error they mean nothing.
+    ///
+    /// `fingerprint` is what the entry's header says. The key of that name is tried; if the ring has
+    /// none, the current one; if the header says nothing, all in their order.
+    ///
+    /// # Errors
+    /// [`OpenError`]; which byte or member was wrong cannot be told, on purpose.
+    ///
+    /// # Panics
+    /// If `out` has another length.
+    pub fn open_into(
+        &self,
+        sealed: &[u8],
+        fingerprint: Option<&str>,
+        binding: &[u8],
+        out: &mut [u8],
+    ) -> Result<Opened, OpenError> {
+        let Some(len) = payload_len(sealed) else {
+            return Err(OpenError::Short { have: sealed.len() });
+        };
+        assert_eq!(out.len(), len, "the room for the payload");
+        let (nonce, rest) = sealed.split_at(NONCE_LEN);
+        let (ciphertext, tag) = rest.split_at(len);
+        let mut opens = |key: &DerivedKey| {
+            let nonce = Nonce::try_assume_unique_for_key(nonce).expect("it was cut to that length");
+            key.cipher
+                .open_separate_gather(nonce, Aad::from(binding), ciphertext, tag, out)
+                .is_ok()
+        };
         let opened = match fingerprint {
             Some(name) => {
                 let named = self.keys.iter().position(|key| key.fingerprint == *name);
                 let (key, named) = (named.unwrap_or(0), named.is_some());
-                self.opens(key, &parts, binding, into)
-                    .then_some(Opened { key, named })
+                opens(&self.keys[key]).then_some(Opened { key, named })
             }
-            None => (0..self.keys.len())
-                .find(|key| self.opens(*key, &parts, binding, into))
-                .map(|key| Opened { key, named: false }),
+            None => (self.keys.iter().position(opens)).map(|key| Opened { key, named: false }),
         };
-        opened.ok_or_else(|| {
-            into.clear();
-            OpenError::Unauthentic
-        })
+        opened.ok_or(OpenError::Unauthentic)
     }
+}
 
-    fn opens(&self, key: usize, parts: &Parts<'_>, binding: &[u8], into: &mut Vec<u8>) -> bool {
-        into.resize(parts.ciphertext.len(), 0);
-        let nonce = Nonce::assume_unique_for_key(parts.nonce);
-        self.keys[key]
-            .cipher
-            .open_separate_gather(nonce, Aad::from(binding), parts.ciphertext, parts.tag, into)
-            .is_ok()
-    }
+/// The bytes of the payload that is encrypted in `sealed`; `None` if it is too short for nonce and tag.
+#[must_use]
+pub fn payload_len(sealed: &[u8]) -> Option<usize> {
+    sealed.len().checked_sub(NONCE_LEN + TAG_LEN)
 }
 
 impl std::fmt::Debug for TenantKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TenantKeys").finish_non_exhaustive()
-    }
-}
-
-/// A stored payload, taken apart.
-struct Parts<'a> {
-    nonce: [u8; NONCE_LEN],
-    ciphertext: &'a [u8],
-    tag: &'a [u8],
-}
-
-impl<'a> Parts<'a> {
-    fn of(sealed: &'a [u8], into: &mut Vec<u8>) -> Result<Self, OpenError> {
-        let Some(len) = sealed.len().checked_sub(NONCE_LEN + TAG_LEN) else {
-            into.clear();
-            return Err(OpenError::Short { have: sealed.len() });
-        };
-        let (nonce, rest) = sealed.split_at(NONCE_LEN);
-        Ok(Self {
-            nonce: nonce.try_into().expect("it was cut to that length"),
-            ciphertext: &rest[..len],
-            tag: &rest[len..],
-        })
     }
 }
 
