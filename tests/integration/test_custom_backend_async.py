@@ -14,6 +14,7 @@ import pytest
 
 from cachekit import cache
 from cachekit.config.nested import CircuitBreakerConfig
+from cachekit.testing import AsyncContract
 from tests.integration.support import LIMIT
 
 BUDGET = 1.0  # a custom backend names no timeout of its own
@@ -80,6 +81,12 @@ class Both:
 
     def named(self, ending: str) -> set[str]:
         return {name for name in self.calls if name.endswith("_async") == (ending == "_async")}
+
+
+class TestContract(AsyncContract):
+    @pytest.fixture
+    def backend(self) -> Both:
+        return Both()
 
 
 def doubling(backend: Any, namespace: str, **options: Any) -> Any:
