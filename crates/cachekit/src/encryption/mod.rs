@@ -16,3 +16,6 @@ pub use sealer::{Encryption, Refused, Sealed, Sealer};
 
 /// The tenant of those who name none.
 pub const DEFAULT_TENANT: &str = "default";
+
+#[cfg(test)]
+mod tests;
