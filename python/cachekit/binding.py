@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from cachekit.function import Handle
 
 
+class CachedClassMethod(classmethod):  # type: ignore[type-arg]  # not subscriptable on 3.8's heirs at run time
+    # Binds as the cached function says, which classmethod itself does on Python 3.9 to 3.12 only.
+    __slots__ = ()
+
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        cached: CachedFunction = self.__func__  # type: ignore[assignment]
+        return BoundCachedMethod(cached, type(instance) if owner is None else owner)
+
+
 class BoundCachedMethod(partial):  # type: ignore[type-arg]  # not subscriptable on 3.8's heirs at run time
     # Calls the cached function with the object in front, and so do its attributes:
     # obj.method.invalidate_cache(x) concerns the entry of obj.method(x). Its documentation is the method's.

@@ -7,7 +7,7 @@ from functools import WRAPPER_ASSIGNMENTS, update_wrapper
 
 from cachekit import _native, encryption, identity, registry
 from cachekit import ttl as _ttl
-from cachekit.binding import BoundCachedMethod
+from cachekit.binding import BoundCachedMethod, CachedClassMethod
 from cachekit.calls import CallShape
 from cachekit.config import effective
 from cachekit.config.decorator import MANAGED, Unset, get_default_backend
@@ -46,7 +46,7 @@ def decorate(func: Any, config: DecoratorConfig, preset: str | None) -> Any:
     if isinstance(func, staticmethod):
         return staticmethod(decorate(func.__func__, config, preset))  # pyright: ignore[reportUnknownMemberType]
     if isinstance(func, classmethod):
-        return classmethod(decorate(func.__func__, config, preset))  # pyright: ignore[reportUnknownMemberType]
+        return CachedClassMethod(decorate(func.__func__, config, preset))  # pyright: ignore[reportUnknownMemberType]
     identity.check_kind(func)
     return Handle(func, config, preset).cached
 

@@ -14,13 +14,13 @@ from tests.support.process import ServerMissingError, ServerProcess, free_port
 from tests.support.tls import issue
 
 HOST = "127.0.0.1"
+NAMED = os.environ.get("CACHEKIT_SERVER_BIN")  # read here, as each test's environment is emptied of such variables
 
 
 def server_program() -> Path:
     """The binary that ``CACHEKIT_SERVER_BIN`` names, else the newest that cargo has built."""
-    named = os.environ.get("CACHEKIT_SERVER_BIN")
-    if named:
-        return Path(named)
+    if NAMED:
+        return Path(NAMED)
     root = Path(__file__).resolve().parents[2]
     targets = [root / "target", Path.home() / ".cache" / "cachekit" / "target"]
     if "CARGO_TARGET_DIR" in os.environ:

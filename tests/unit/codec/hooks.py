@@ -17,6 +17,7 @@ clone_value = _testing.clone_value
 weigh = _testing.weigh
 numbered_objects = _testing.numbered_objects
 HeldValue = _testing.HeldValue
+debug_build: bool = _testing.debug_build
 
 
 def key(*args: Any, **kwargs: Any) -> bytes:

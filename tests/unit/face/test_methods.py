@@ -207,6 +207,34 @@ def test_class_methods(name: str) -> None:
     assert calls.count((Service, 1)) == 2
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            "of_class",
+            marks=pytest.mark.skipif(
+                sys.version_info >= (3, 13),
+                reason="a classmethod over @cache does not tell its class there: all is forgotten",
+            ),
+        ),
+        "outer_of_class",
+    ],
+)
+def test_invalidation_through_the_class(name: str) -> None:
+    getattr(Service, name).cache_clear()
+    for owner in (Service, Heir):
+        getattr(owner, name)(1)
+        getattr(owner, name)(2)
+    calls.clear()
+    getattr(Service(), name).invalidate_cache(1)
+    for owner in (Service, Heir):
+        getattr(owner, name)(1)
+        getattr(owner, name)(2)
+    assert calls == [(Service, 1)]
+    assert getattr(Heir, name).key_for(1) != getattr(Service, name).key_for(1)
+    assert getattr(Heir, name).peek(2) == "HeirHeir"
+
+
 def test_properties() -> None:
     service = Service()
     assert service.value == service.value == 5

@@ -15,7 +15,9 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(clone_value, module)?)?;
     module.add_function(wrap_pyfunction!(weigh, module)?)?;
     module.add_function(wrap_pyfunction!(numbered_objects, module)?)?;
-    module.add_class::<HeldValue>()
+    module.add_class::<HeldValue>()?;
+    // Frames without optimization are several times as large, which tests of stack use must know.
+    module.add("debug_build", cfg!(debug_assertions))
 }
 
 fn unencodable(py: Python<'_>, error: &Unencodable) -> PyErr {
