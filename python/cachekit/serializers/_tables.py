@@ -47,7 +47,8 @@ def write(table: Any, sink: Any, compression: str) -> bool:
     name = codec(compression)
     table = _marked(*_table(table))
     rows = table.num_rows
-    batch = max(1, rows * _BATCH_BYTES // table.nbytes) if table.nbytes > _BATCH_BYTES else rows
+    size = _size(table)
+    batch = max(1, rows * _BATCH_BYTES // size) if size > _BATCH_BYTES else rows
     options = pa.ipc.IpcWriteOptions(compression=name)
     with pa.PythonFile(sink, mode="w") as file, pa.ipc.new_file(file, table.schema, options=options) as writer:
         writer.write_table(table, max_chunksize=batch or None)
@@ -75,6 +76,14 @@ def read(buffer: Any, return_format: str | None) -> Any:
     if frequency is not None and hasattr(table, "index"):
         table.index.freq = frequency.decode()
     return table
+
+
+def _size(table: Any) -> int:
+    """A table's bytes, where pyarrow can tell them; else those of the buffers that it lies in."""
+    try:
+        return int(table.nbytes)
+    except TypeError:  # pyarrow 21 and string views, of which polars makes its columns
+        return int(table.get_total_buffer_size())
 
 
 def read_frame(buffer: Any) -> Any:
