@@ -77,7 +77,7 @@ class Cache(Preset):
     secure = Preset("secure")
     """As production, with every value encrypted in every layer, and an audit log; a master key is required."""
     io = Preset("io")
-    """The managed CachekitIO backend. Not in this version: raises a `ConfigurationError`."""
+    """The CachekitIO account that CACHEKIT_API_KEY names; without that variable a `ConfigurationError`."""
 
 
 cache = Cache(None)
