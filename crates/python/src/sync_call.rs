@@ -212,7 +212,9 @@ fn ask(py: Python<'_>, filling: &mut Filling, request: Request) -> PyResult<()> 
     match py.detach(|| shared.perform(request, || check_signals(&mut interrupted))) {
         Ok(reply) => {
             filling.reply(py, reply);
-            Ok(())
+            // Ctrl-C in a backend of the user's own must reach the caller before anything runs that
+            // would swallow it, as finalizers and callbacks of the garbage collector do.
+            py.check_signals()
         }
         Err(_) => Err(interrupted.expect("a request is interrupted by an exception only")),
     }
