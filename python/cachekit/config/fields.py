@@ -292,9 +292,6 @@ PROCESS = (
     Setting("encryption", str, None, '"all": every function is encrypted.', choices=("all",)),
 )
 
-# Variables of the documented set that this version does not act on yet.
-NOT_YET = ("CACHEKIT_COMPRESSION_LEVEL",)
-
 TABLES = (PROCESS, CACHEKITIO, MEMCACHED, FILE)
 
 _hinted = False
@@ -346,19 +343,15 @@ def _hint(present: dict[str, str]) -> None:
     if _hinted:
         return
     known = {name for table in TABLES for setting in table for name in setting.variables if name != "REDIS_URL"}
-    known.update(NOT_YET)
     misnamed = {
         name: f"CACHEKIT_{name.upper()[6:]}"
         for name in os.environ
         if name.upper().startswith("CACHE_") and f"CACHEKIT_{name.upper()[6:]}" in known
     }
-    ignored = [name for name in NOT_YET if name in present]
-    if misnamed or ignored:
+    if misnamed:
         from logging import getLogger
 
         logger = getLogger("cachekit.config")
         for name, right in misnamed.items():
             logger.warning("E041: %s is not read; cachekit's variables start with CACHEKIT_: set %s", name, right)
-        for name in ignored:
-            logger.warning("%s has no effect in this version of cachekit", name)
     _hinted = True

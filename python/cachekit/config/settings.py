@@ -105,8 +105,6 @@ class EnvironmentConfig(BaseSettings):
 
             near = get_close_matches(name, cls.model_fields, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            if f"CACHEKIT_{name.upper()}" in fields.NOT_YET:
-                hint = ": it is not in this version of cachekit"
             return ConfigurationError(f"{cls.__name__} has no field {name!r}{hint}")
         if name in arguments:
             return setting.refused(arguments[name])
