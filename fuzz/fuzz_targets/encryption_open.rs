@@ -1,7 +1,7 @@
 //! Any bytes as ciphertext under any header; damaged and misplaced real ciphertext.
 #![no_main]
 
-use std::{convert::Infallible, sync::LazyLock};
+use std::sync::LazyLock;
 
 use cachekit_wire::encryption::{Binding, Keyring, MasterKey, NONCE_LEN, TAG_LEN, TenantKeys};
 use libfuzzer_sys::fuzz_target;
@@ -42,12 +42,9 @@ fuzz_target!(|data: &[u8]| {
     // An entry always has a key.
     let key = format!("k{text}");
     let mine = binding(&key, mode & 2 != 0);
-    let mut sealed = vec![];
-    KEYS.seal(u64::from(at), &mine, &mut sealed, |out| {
-        out.extend_from_slice(rest);
-        Ok::<_, Infallible>(())
-    })
-    .expect("writing bytes does not fail");
+    let mut ciphertext = rest.to_vec();
+    let (nonce, tag) = KEYS.seal(u64::from(at), &mine, &mut ciphertext);
+    let mut sealed = [&nonce[..], &ciphertext, &tag].concat();
     assert_eq!(sealed.len(), rest.len() + NONCE_LEN + TAG_LEN);
     for name in [None, Some("of no key")] {
         KEYS.open(&sealed, name, &mine, &mut into).expect("whole");
