@@ -80,6 +80,8 @@ def leave(server: RedisServer, namespace: str, scenario: str) -> str:
         "busy_loop",
         "refresh",
         "async_refresh",
+        "restless_refresh",
+        "restless_everything",
         "calls_at_exit",
         "calls_while_modules_go",
     ],

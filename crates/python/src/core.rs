@@ -39,6 +39,7 @@ use crate::{
     log::log,
     namespace::{self, Namespace},
     options::{Options, Settings, Ttl},
+    outcall,
     value::{Delivered, Kept},
 };
 
@@ -340,9 +341,8 @@ impl Core {
             return Ok(self.nominal_ttl(settings));
         };
         // The Python face wraps the user's function: it returns seconds or None.
-        let seconds: Option<f64> = function
-            .call1(result.py(), (result,))?
-            .extract(result.py())?;
+        let seconds: Option<f64> =
+            outcall::call1(function.bind(result.py()), (result,))?.extract()?;
         let life = seconds.map(Duration::try_from_secs_f64).transpose();
         life.map_err(|error| PyValueError::new_err(format!("{seconds:?} seconds: {error}")))
     }

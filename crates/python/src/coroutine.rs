@@ -24,6 +24,7 @@ use crate::{
     answer::{Awaited, answer_async},
     core::Core,
     object::not_to_be_made,
+    outcall,
     sync_call::RawArgs,
 };
 
@@ -311,7 +312,7 @@ fn resume(
     // null with an exception set.
     unsafe {
         let mut result = ptr::null_mut();
-        let sent = ffi::PyIter_Send(inner.as_ptr(), value, &raw mut result);
+        let sent = outcall::send(inner, value, &mut result);
         let result = Bound::from_owned_ptr_or_err(py, result)?.unbind();
         Ok(if sent == ffi::PySendResult::PYGEN_NEXT {
             Stepped::Yielded(result)
@@ -324,9 +325,9 @@ fn resume(
         // SAFETY: `value` is a live object.
         let value = unsafe { Bound::from_borrowed_ptr(py, value) };
         let sent = if value.is_none() && !inner.hasattr(intern!(py, "send"))? {
-            inner.call_method0(intern!(py, "__next__"))
+            outcall::call_method(inner, intern!(py, "__next__"), ())
         } else {
-            inner.call_method1(intern!(py, "send"), (value,))
+            outcall::call_method(inner, intern!(py, "send"), (value,))
         };
         returned_by_stop(py, sent)
     }

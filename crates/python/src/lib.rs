@@ -21,6 +21,7 @@ mod namespace;
 mod object;
 mod operations;
 mod options;
+mod outcall;
 mod plan;
 mod scratch;
 mod serializer;

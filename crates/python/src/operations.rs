@@ -26,7 +26,7 @@ use crate::{
     clock::CLOCK,
     codec::{KeyBuf, Scope},
     core::{Core, Once, now},
-    health, log,
+    health, log, outcall,
     plan::{Laid, Plan, plan},
     value::hand_out,
 };
@@ -440,7 +440,7 @@ impl Core {
             false => Self::l1_key(this, args, kwargs)?,
         };
         let Some((key, scope)) = key else {
-            return func.call(args, Some(kwargs)).map(Bound::unbind);
+            return outcall::call(&func, args, Some(kwargs)).map(Bound::unbind);
         };
         let laid = Laid::new(args, kwargs)?;
         let func = func.unbind();

@@ -12,6 +12,7 @@ use pyo3::{
 use crate::{
     codec::{self, KeyBuf, Scope, Unkeyable},
     core::{Core, Once},
+    outcall,
     sync_call::RawArgs,
 };
 
@@ -79,7 +80,7 @@ fn push_tenant(
 ) -> PyResult<bool> {
     let (positional, keywords) = collect(py, args)?;
     let keywords = keywords.unwrap_or_else(|| PyDict::new(py));
-    let found = match extract.bind(py).call1((positional, keywords)) {
+    let found = match outcall::call1(extract.bind(py), (positional, keywords)) {
         Ok(found) => found,
         Err(error) if error.is_instance_of::<pyo3::exceptions::PyException>(py) => {
             core.warn_once(py, Once::NoTenant, || {
@@ -212,7 +213,7 @@ pub(crate) fn call_function(
         return args.call(py, &core.func);
     }
     let (positional, keywords) = plainly(py, args)?;
-    core.func.call(py, positional, Some(&keywords))
+    outcall::call(core.func.bind(py), &positional, Some(&keywords)).map(Bound::unbind)
 }
 
 /// The arguments as a tuple and a dict.

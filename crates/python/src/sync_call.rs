@@ -23,7 +23,7 @@ use crate::{
     core::{Core, caller, leading, leading_var, now},
     entry,
     filling::{Filling, Next},
-    log,
+    log, outcall,
     value::{Delivered, hand_out},
 };
 
@@ -38,12 +38,16 @@ pub(crate) struct RawArgs {
 impl RawArgs {
     /// Calls `function` with the same arguments.
     pub(crate) fn call(self, py: Python<'_>, function: &Py<PyAny>) -> PyResult<Py<PyAny>> {
+        #[cfg(Py_3_11)]
         // SAFETY: the interpreter keeps the arguments alive during the call that passed them, and
         // this value does not outlive that call.
         unsafe {
-            let result =
-                ffi::PyObject_Vectorcall(function.as_ptr(), self.args, self.count, self.kwnames);
-            Bound::from_owned_ptr_or_err(py, result).map(Bound::unbind)
+            outcall::vectorcall(function.bind(py), self.args, self.count, self.kwnames)
+        }
+        #[cfg(not(Py_3_11))]
+        {
+            let (args, kwargs) = plan::collect(py, self)?;
+            outcall::call(function.bind(py), &args, kwargs.as_ref()).map(Bound::unbind)
         }
     }
 }

@@ -199,6 +199,67 @@ def refresh() -> None:
     wait_until("the refresh runs", lambda: runs == [1, 1])
 
 
+def restless_refresh() -> None:
+    """The function asks for the GIL again and again while the interpreter shuts down."""
+
+    @cache(backend=backend, namespace=f"{namespace}-refreshed", ttl=60)
+    def restless(x: int) -> int:
+        runs.append(x)
+        while len(runs) > 1:
+            time.sleep(0.0001)
+        return x
+
+    restless(1)
+    make_due(restless)
+    restless(1)
+    wait_until("the refresh runs", lambda: runs == [1, 1])
+
+
+def restless_everything() -> None:
+    """As above for functions, coroutines and the calls of a backend and of a serializer, in threads of their own."""
+
+    def spin() -> Any:
+        runs.append(0)
+        while True:
+            time.sleep(0.0001)
+
+    class Backend:
+        def get(self, key: str) -> Any:
+            return spin()
+
+        def set(self, key: str, value: bytes, ttl: Any = None) -> None: ...
+
+        def delete(self, key: str) -> bool:
+            return False
+
+        def exists(self, key: str) -> bool:
+            return False
+
+        def health_check(self) -> Any:
+            return True, {}
+
+    class Serializer:
+        def serialize(self, value: Any) -> Any:
+            return spin()
+
+        def deserialize(self, data: bytes, metadata: Any = None) -> Any: ...
+
+    async def coroutine() -> Any:
+        return spin()
+
+    def named(name: str, **options: Any) -> Any:
+        return cache(namespace=f"{namespace}-{name}", **options)
+
+    begin(
+        named("function", backend=None)(lambda: spin()),
+        named("backend", backend=Backend())(lambda: 1),
+        named("serializer", backend=backend, serializer=Serializer())(lambda: 1),
+        named("key", backend=None, key=spin)(lambda: 1),
+        lambda: asyncio.run(named("coroutine", backend=None)(coroutine)()),
+    )
+    wait_until("all of them run", lambda: len(runs) == 5)
+
+
 def async_refresh() -> None:
     async def main() -> None:
         await arefreshed(1)

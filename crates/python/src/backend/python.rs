@@ -30,7 +30,7 @@ use pyo3::{
     types::{PyBytes, PyTuple},
 };
 
-use crate::{bridge::Here, errand};
+use crate::{bridge::Here, errand, outcall};
 
 /// Any Python object with the five methods of the BaseBackend protocol.
 #[derive(Clone)]
@@ -162,7 +162,7 @@ impl PythonBackend {
         Python::attach(|py| {
             let result = arguments.tuple(py).and_then(|arguments| {
                 let object = self.0.object.bind(py);
-                object.call_method1(operation.method(), arguments.bind(py).clone())
+                outcall::call_method(object, operation.method(), arguments.bind(py).clone())
             });
             result.and_then(convert).map_err(|error| {
                 let failed = self.failed(py, operation, &error);
@@ -230,7 +230,8 @@ impl PythonBackend {
             let method = this.0.object.bind(py).getattr(method)?;
             let mut all = vec![method];
             all.extend(arguments.borrow().tuple(py)?.bind(py).iter());
-            let awaitable = context.call_method1(intern!(py, "run"), PyTuple::new(py, all)?)?;
+            let awaitable =
+                outcall::call_method(context, intern!(py, "run"), PyTuple::new(py, all)?)?;
             Ok(awaitable.unbind())
         };
         let this = self.clone();

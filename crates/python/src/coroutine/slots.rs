@@ -12,7 +12,7 @@ use pyo3::{
 use super::{
     CachedCoroutine, Fields, ReplaceNull, Stepped, as_iterator, returned_by_stop, step, stepping,
 };
-use crate::{core::Core, gil};
+use crate::{core::Core, gil, outcall};
 
 #[cfg(Py_3_10)]
 pub(super) unsafe extern "C" fn am_send(
@@ -90,7 +90,7 @@ pub(super) unsafe extern "C" fn throw(
         }
         // SAFETY: `inner` is an owned reference, kept alive during the call.
         let inner = unsafe { Bound::from_borrowed_ptr(py, this.inner()) };
-        let thrown = inner.call_method1(intern!(py, "throw"), args);
+        let thrown = outcall::call_method(&inner, intern!(py, "throw"), args);
         let stepped = returned_by_stop(py, thrown);
         if !matches!(stepped, Ok(Stepped::Yielded(_))) {
             this.set_done(true);
@@ -112,7 +112,7 @@ pub(super) unsafe extern "C" fn close(
             // SAFETY: a method of this type, with the GIL held; `inner` is an owned reference,
             // kept alive during the call.
             let inner = unsafe { Bound::from_borrowed_ptr(py, this.inner()) };
-            inner.call_method0(intern!(py, "close"))?;
+            outcall::call_method(&inner, intern!(py, "close"), ())?;
         }
         Ok(Stepped::Yielded(py.None()))
     });

@@ -12,7 +12,7 @@ use pyo3::{
 };
 
 use super::{Refused, roomy, unreadable};
-use crate::codec;
+use crate::{codec, outcall};
 
 /// A serializer of the user's.
 pub(crate) struct Custom {
@@ -42,10 +42,8 @@ impl Custom {
         py: Python<'_>,
         object: &Bound<'_, PyAny>,
     ) -> Result<Body<'static>, Refused> {
-        let made = self
-            .object
-            .bind(py)
-            .call_method1(intern!(py, "serialize"), (object,))?;
+        let custom = self.object.bind(py);
+        let made = outcall::call_method(custom, intern!(py, "serialize"), (object,))?;
         let (data, metadata): (Bound<'_, PyAny>, Bound<'_, PyAny>) = made.extract()?;
         let members = metadata.call_method0(intern!(py, "to_dict"))?;
         let members = members.cast::<PyDict>().map_err(PyErr::from)?;
@@ -86,9 +84,8 @@ impl Custom {
                 .getattr(intern!(py, "SerializationMetadata"))?
                 .call_method1(intern!(py, "from_dict"), (members,))?;
             let data = PyBytes::new(py, body);
-            self.object
-                .bind(py)
-                .call_method1(intern!(py, "deserialize"), (data, metadata))
+            let custom = self.object.bind(py);
+            outcall::call_method(custom, intern!(py, "deserialize"), (data, metadata))
         };
         read().map_err(|error| unreadable(py, &error))
     }
