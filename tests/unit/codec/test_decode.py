@@ -9,7 +9,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.codec import reference
@@ -235,6 +235,15 @@ def test_equal_keys_are_one_string() -> None:
     value = decode_value(encode_value([{"identifier": 1}, {"identifier": 2}]))
     first, second = (next(iter(row)) for row in value)
     assert first is second
+
+
+@given(st.lists(st.text("aeinmst", min_size=2, max_size=64), min_size=2, max_size=2, unique=True))
+@example(["name", "tags"])
+def test_any_two_keys_have_room_in_the_cache(keys: list[str]) -> None:
+    row = dict.fromkeys(keys, 0)
+    first, *others = decode_value(encode_value([row] * 3))
+    for other in others:
+        assert all(one is same for one, same in zip(first, other))
 
 
 @given(st.lists(st.text(min_size=0, max_size=70), min_size=1, max_size=300, unique=True))

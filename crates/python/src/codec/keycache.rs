@@ -11,7 +11,7 @@ const SLOTS: usize = 1024;
 /// Longer keys are rarely repeated.
 const MAX_LEN: usize = 64;
 
-/// Strings by the hash of their text, two to a hash; a new one replaces the older of the two.
+/// Strings by the hash of their text, two to a hash: the newer one, then the older one.
 struct Slots([*mut ffi::PyObject; SLOTS]);
 
 // SAFETY: the pointers are only followed with the GIL held.
@@ -30,7 +30,7 @@ pub(super) fn key(py: Python<'_>, text: &str) -> *mut ffi::PyObject {
     let slot = slot(bytes);
     let found = CACHE.with(py, |slots| {
         // SAFETY: a slot is null or holds a reference to a compact ASCII string.
-        unsafe { take(slots.0[slot], bytes).or_else(|| take(slots.0[slot ^ 1], bytes)) }
+        unsafe { take(slots.0[slot], bytes).or_else(|| take(slots.0[slot + 1], bytes)) }
     });
     match found {
         Some(key) => key,
@@ -91,14 +91,14 @@ fn insert(py: Python<'_>, slot: usize, text: &str) -> *mut ffi::PyObject {
         ffi::Py_INCREF(made);
         let old = CACHE.with(py, |slots| {
             let older = std::mem::replace(&mut slots.0[slot], made);
-            std::mem::replace(&mut slots.0[slot ^ 1], older)
+            std::mem::replace(&mut slots.0[slot + 1], older)
         });
         ffi::Py_XDECREF(old);
         made
     }
 }
 
-/// Eight bytes at a time; quality matters little, as a collision only costs a replacement.
+/// The first of a text's two slots. Eight bytes at a time; quality matters little, as a collision only costs a replacement.
 #[inline(always)]
 fn slot(bytes: &[u8]) -> usize {
     const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -120,5 +120,5 @@ fn slot(bytes: &[u8]) -> usize {
         tail = tail << 8 | u64::from(byte);
     }
     hash = (hash ^ tail).wrapping_mul(MIX);
-    (hash >> (64 - SLOTS.trailing_zeros())) as usize
+    (hash >> (64 - SLOTS.trailing_zeros())) as usize & !1
 }
