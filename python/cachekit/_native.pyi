@@ -3,7 +3,7 @@
 
 from collections.abc import Awaitable, Coroutine
 from contextvars import Token
-from typing import Any, Callable
+from typing import Any, BinaryIO, Callable
 
 from typing_extensions import Self
 
@@ -162,6 +162,9 @@ class Payloads:
     def __new__(cls, chosen: tuple[Any, ...] | None, integrity: bool) -> Self: ...
     def serialize(self, value: Any) -> tuple[bytes, str, str | None, bool]:
         """The payload, and the header's format, original type and compressed flag."""
+
+    def write_table(self, table: Any, file: BinaryIO, limit: int) -> bool:
+        """Writes a table's payload to a file that can seek: whether it is compressed."""
 
     def deserialize(self, data: bytes | memoryview, kind: str | None, original_type: str | None, /) -> Any: ...
 

@@ -506,6 +506,7 @@ impl Filling {
                 sealed.as_ref().and_then(|bytes| self.ciphertext(bytes)),
             ) {
                 (_, Some(kept)) => Some(kept),
+                (Some(bytes), None) if core.options.codec.is_table(object) => as_stored(bytes),
                 (Some(bytes), None) if !core.options.codec.is_standard() => {
                     self.twin(py, core, bytes)
                 }

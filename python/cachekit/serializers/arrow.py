@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from cachekit.serializers.base import NativeSerializer
+from cachekit.serializers.base import NativeSerializer, SerializationFormat, SerializationMetadata
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, BinaryIO, Literal
-
-    from cachekit.serializers.base import SerializationMetadata
 
     Compression = Literal["auto", "zstd", "lz4", "none"]
 
@@ -58,18 +56,28 @@ class ArrowSerializer(NativeSerializer):
     def serialization_metadata(self) -> SerializationMetadata:
         """What the header says of payloads."""
         from cachekit.serializers import _tables
-        from cachekit.serializers.base import SerializationFormat, SerializationMetadata
 
         compressed = _tables.codec(self.compression) is not None
         return SerializationMetadata(SerializationFormat.ARROW, compressed=compressed, original_type="arrow")
 
     def serialize_to_sink(self, obj: Any, sink: BinaryIO, max_bytes: int | None = None) -> SerializationMetadata:
-        """Writes the payload to a file; OverflowError, with nothing written, past `max_bytes`."""
-        payload, metadata = self.serialize(obj)
-        if max_bytes is not None and len(payload) > max_bytes:
-            raise OverflowError(f"the payload has {len(payload)} bytes, more than {max_bytes}")
-        sink.write(payload)
-        return metadata
+        """Writes the payload to a file; OverflowError, with nothing written, past `max_bytes`.
+
+        A file that can seek gets the payload as it is made, with the checksum in front filled in at the
+        end; for any other, a pipe, the payload is made in memory first.
+        """
+        limit = 2**63 - 1 if max_bytes is None else max_bytes
+        if not sink.seekable():
+            from io import BytesIO
+
+            made = BytesIO()
+            metadata = self.serialize_to_sink(obj, made, max_bytes)
+            rest = made.getbuffer()
+            while rest:
+                rest = rest[sink.write(rest) :]
+            return metadata
+        compressed = self._payloads.write_table(obj, sink, limit)
+        return SerializationMetadata(SerializationFormat.ARROW, compressed=compressed, original_type="arrow")
 
     def _arguments(self) -> tuple[Any, ...]:
         return self.return_format, self.enable_integrity_checking, self.compression

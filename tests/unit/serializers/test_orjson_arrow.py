@@ -161,14 +161,52 @@ def test_what_is_no_table_is_refused(value: Any) -> None:
         ArrowSerializer().serialize(value)
 
 
-def test_a_sink_gets_the_payload_or_nothing() -> None:
+class Pipe(io.RawIOBase):
+    """A file that cannot seek, and takes a few bytes at a time."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.taken += bytes(data[:100])
+        return min(len(data), 100)
+
+
+def test_a_sink_gets_the_payload_and_stands_behind_it() -> None:
+    serializer = ArrowSerializer()
+    payload, metadata = serializer.serialize(FRAMES["plain"])
+    out = io.BytesIO(b"before, and what is overwritten")
+    out.seek(6)
+    assert serializer.serialize_to_sink(FRAMES["plain"], out) == metadata
+    assert out.getvalue() == b"before" + payload
+    assert out.tell() == len(out.getvalue())
+    pipe = Pipe()
+    assert serializer.serialize_to_sink(FRAMES["plain"], pipe) == metadata  # pyright: ignore[reportArgumentType]
+    assert pipe.taken == payload
+
+
+@pytest.mark.parametrize("room", [0, 7, 8, 500, -1])
+def test_a_sink_gets_nothing_past_the_limit(room: int) -> None:
+    payload, _ = ArrowSerializer().serialize(FRAMES["plain"])
+    room = len(payload) - 1 if room == -1 else room
+    for out in (io.BytesIO(b"before"), Pipe()):
+        out.seek(0, 2) if out.seekable() else None
+        with pytest.raises(OverflowError, match=f"more than the {room} bytes"):
+            ArrowSerializer().serialize_to_sink(FRAMES["plain"], out, max_bytes=room)  # pyright: ignore[reportArgumentType]
+        assert (out.taken if isinstance(out, Pipe) else out.getvalue()[6:]) == b""
+    whole = io.BytesIO()
+    ArrowSerializer().serialize_to_sink(FRAMES["plain"], whole, max_bytes=len(payload))
+    assert whole.getvalue() == payload
+
+
+def test_a_sink_is_left_alone_by_what_is_no_table() -> None:
     out = io.BytesIO()
-    metadata = ArrowSerializer().serialize_to_sink(FRAMES["plain"], out)
-    pd.testing.assert_frame_equal(ArrowSerializer().deserialize(out.getvalue(), metadata), FRAMES["plain"])
-    short = io.BytesIO()
-    with pytest.raises(OverflowError):
-        ArrowSerializer().serialize_to_sink(FRAMES["plain"], short, max_bytes=10)
-    assert not short.getvalue()
+    with pytest.raises(TypeError, match=r"^result is of type builtins\.list|^result is of type list"):
+        ArrowSerializer().serialize_to_sink([1], out)
+    assert not out.getvalue()
 
 
 @pytest.mark.parametrize("wrong", [{"return_format": "excel"}, {"compression": "gzip"}])

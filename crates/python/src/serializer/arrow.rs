@@ -14,7 +14,7 @@ use pyo3::{
     types::PyTuple,
 };
 
-use super::{Refused, unreadable};
+use super::{Refused, stream, unreadable};
 use crate::codec;
 
 /// The serializer of tables.
@@ -39,6 +39,22 @@ impl Arrow {
         limit: u64,
     ) -> Result<Body<'static>, Refused> {
         encode(py, self.write.bind(py), object, limit)
+    }
+
+    /// Writes a payload to a file, piece by piece.
+    pub(super) fn write(
+        &self,
+        table: &Bound<'_, PyAny>,
+        file: &Bound<'_, PyAny>,
+        limit: u64,
+    ) -> PyResult<bool> {
+        let py = table.py();
+        stream::write(self.write.bind(py), table, file, limit).map_err(|error| {
+            match error.is_instance_of::<PyTypeError>(py) {
+                true => PyTypeError::new_err(of_type(table, &error)),
+                false => error,
+            }
+        })
     }
 
     pub(super) fn decode<'py>(
@@ -88,11 +104,16 @@ pub(super) fn encode(
 /// A TypeError of our Python code completes the sentence "result is a <type>, ".
 pub(super) fn refused(py: Python<'_>, object: &Bound<'_, PyAny>, error: PyErr) -> Refused {
     if error.is_instance_of::<PyTypeError>(py) || error.is_instance_of::<PyOverflowError>(py) {
-        let class = object.get_type().fully_qualified_name();
-        let class = class.map_or_else(|_| String::from("object"), |name| name.to_string());
-        return Refused::Because(format!("result is of type {class}, {}", error.value(py)));
+        return Refused::Because(of_type(object, &error));
     }
     Refused::Raised(error)
+}
+
+/// What a refusal of our Python code says of an object.
+fn of_type(object: &Bound<'_, PyAny>, error: &PyErr) -> String {
+    let class = object.get_type().fully_qualified_name();
+    let class = class.map_or_else(|_| String::from("object"), |name| name.to_string());
+    format!("result is of type {class}, {}", error.value(object.py()))
 }
 
 /// The table that `read` makes of a body, over the stored bytes themselves where it lies in them.

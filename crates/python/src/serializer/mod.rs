@@ -8,6 +8,7 @@ mod auto;
 mod custom;
 mod json;
 mod payloads;
+mod stream;
 
 use std::fmt;
 
@@ -112,6 +113,16 @@ impl Codec {
     /// Whether it is the std serializer.
     pub(crate) fn is_standard(&self) -> bool {
         matches!(self, Self::Standard)
+    }
+
+    /// Whether L1 holds what is stored of `object`, because nobody can be given copies of what comes
+    /// back: a table or an array.
+    pub(crate) fn is_table(&self, object: &Bound<'_, PyAny>) -> bool {
+        match self {
+            Self::Auto(_) => matches!(codec::table_kind(object), Ok(Some(_))),
+            Self::Arrow(_) => true,
+            _ => false,
+        }
     }
 
     /// How frames name it.

@@ -77,6 +77,23 @@ impl Payloads {
         parts.into_pyobject(py)
     }
 
+    /// Writes the payload of a table to a file: whether it is compressed. Nothing of more than
+    /// `limit` bytes is left there.
+    ///
+    /// # Errors
+    /// TypeError for what the serializer does not take; OverflowError past the limit.
+    fn write_table(
+        &self,
+        table: &Bound<'_, PyAny>,
+        file: &Bound<'_, PyAny>,
+        limit: u64,
+    ) -> PyResult<bool> {
+        match &self.codec {
+            Codec::Arrow(arrow) => arrow.write(table, file, limit),
+            _ => Err(PyTypeError::new_err("this serializer makes no tables")),
+        }
+    }
+
     /// The value of a payload with this format and original type.
     ///
     /// # Errors

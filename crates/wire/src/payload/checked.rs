@@ -1,3 +1,7 @@
+use std::hash::Hasher;
+
+use twox_hash::XxHash3_64;
+
 use crate::envelope::checksum;
 
 /// The length of the checksum in front of a body.
@@ -31,6 +35,23 @@ pub fn checksum_bytes(body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     checksum(body).to_be_bytes()
 }
 
+/// [`checksum_bytes`] of a body that comes in parts.
+#[derive(Default)]
+pub struct Checksummer(XxHash3_64);
+
+impl Checksummer {
+    /// Takes in the next part.
+    pub fn add(&mut self, part: &[u8]) {
+        self.0.write(part);
+    }
+
+    /// The checksum of all parts so far.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; CHECKSUM_BYTES] {
+        self.0.finish().to_be_bytes()
+    }
+}
+
 /// The body behind its checksum. An Arrow IPC file may stand without one.
 ///
 /// # Errors
@@ -48,5 +69,21 @@ pub fn open_checked(bytes: &[u8]) -> Result<&[u8], CheckedError> {
         Ok(body)
     } else {
         Err(CheckedError::Checksum { declared, actual })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_have_the_checksum_of_the_whole() {
+        let body: Vec<u8> = (0..10_000_u32).flat_map(u32::to_le_bytes).collect();
+        for size in [1, 7, 256, 1024, body.len()] {
+            let mut sum = Checksummer::default();
+            body.chunks(size).for_each(|part| sum.add(part));
+            assert_eq!(sum.bytes(), checksum_bytes(&body), "{size}");
+        }
+        assert_eq!(Checksummer::default().bytes(), checksum_bytes(b""));
     }
 }

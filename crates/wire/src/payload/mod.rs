@@ -11,7 +11,7 @@
 mod checked;
 mod numpy;
 
-pub use checked::{CHECKSUM_BYTES, CheckedError, checksum_bytes, open_checked};
+pub use checked::{CHECKSUM_BYTES, CheckedError, Checksummer, checksum_bytes, open_checked};
 pub use numpy::{NumpyArray, read_numpy, write_numpy_head};
 
 use crate::frame::{Header, Serializer};
