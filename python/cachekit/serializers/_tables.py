@@ -9,6 +9,7 @@ The text of a TypeError raised here completes the sentence "result is a <type>, 
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib.util import find_spec
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 # Members of the schema's metadata: what a table was before it became one, and the frequency of its index.
 _KIND = b"cachekit"
 _FREQUENCY = b"cachekit.freq"
+# Where pyarrow puts what else it knows of a DataFrame, as JSON.
+_PANDAS = b"pandas"
 # Record batches hold at most so many bytes.
 _BATCH_BYTES = 8 << 20
 # What pyarrow makes of these types in object columns comes back as something else.
@@ -100,7 +103,10 @@ def _as_kind(table: Any, kind: str) -> Any:
         return polars.from_arrow(table, rechunk=False)
     if kind.startswith("columns:"):
         return _columns(table, kind.partition(":")[2])
-    return table.to_pandas()
+    frame = table.to_pandas()
+    if not frame.attrs:  # pyarrow 21 and older leave them where they are.
+        frame.attrs = _pandas_metadata(table).get("attributes") or {}
+    return frame
 
 
 def _columns(table: Any, letters: str) -> dict[str, Any]:
@@ -155,14 +161,36 @@ def _of_pandas(frame: Any) -> Any:
     for place, dtype in enumerate(frame.dtypes):
         if _is_object(dtype):
             _check_objects(frame.columns[place], frame.iloc[:, place])
+    if frame.attrs:
+        _check_attrs(frame.attrs)
     try:
         table = pa.Table.from_pandas(frame)
-        frequency = getattr(frame.index, "freqstr", None)
-        if frequency is None or not hasattr(type(frame.index), "inferred_freq"):
-            return table  # A PeriodIndex's frequency is its type.
-        return table.replace_schema_metadata({**(table.schema.metadata or {}), _FREQUENCY: frequency.encode()})
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError) as error:
         raise TypeError(_not_arrow(error)) from error
+    metadata = dict(table.schema.metadata or {})
+    if frame.attrs:  # As pyarrow writes them from version 22 on.
+        metadata[_PANDAS] = json.dumps({**_pandas_metadata(table), "attributes": frame.attrs}).encode()
+    frequency = getattr(frame.index, "freqstr", None)
+    if frequency is not None and hasattr(type(frame.index), "inferred_freq"):  # A PeriodIndex's is its type.
+        metadata[_FREQUENCY] = frequency.encode()
+    return table.replace_schema_metadata(metadata)
+
+
+def _pandas_metadata(table: Any) -> dict[str, Any]:
+    """What pyarrow says in the schema of the DataFrame that a table was."""
+    return json.loads((table.schema.metadata or {}).get(_PANDAS, b"{}"))
+
+
+def _check_attrs(attrs: dict[Any, Any]) -> None:
+    """Refuses attributes that come back from JSON as something else."""
+    try:
+        kept = repr(json.loads(json.dumps(attrs))) == repr(attrs)
+    except (TypeError, ValueError, RecursionError):
+        kept = False
+    if not kept:
+        raise TypeError(
+            "whose attrs JSON does not keep as they are; make them text, numbers, lists and dicts with text as keys"
+        )
 
 
 def _check_objects(name: Any, column: Any) -> None:

@@ -64,7 +64,7 @@ def same(one: Any, other: Any) -> bool:
         return one.attrs == other.attrs
     if isinstance(one, pd.Series):
         pd.testing.assert_series_equal(one, other)
-        return True
+        return one.attrs == other.attrs
     if isinstance(one, dict):
         return len(one) == len(other) and all(same(a, b) for a, b in zip(one.items(), other.items()))
     if isinstance(one, (list, tuple)):

@@ -161,6 +161,14 @@ def test_what_is_no_table_is_refused(value: Any) -> None:
         ArrowSerializer().serialize(value)
 
 
+@pytest.mark.parametrize("attrs", [{"at": (1, 2)}, {1: "one"}, {"on": dt.date(2020, 1, 1)}, {"n": np.float32(1)}])
+def test_attrs_that_would_come_back_as_something_else_are_refused(attrs: dict[Any, Any]) -> None:
+    frame = FRAMES["plain"].copy()
+    frame.attrs = attrs
+    with pytest.raises(TypeError, match="whose attrs JSON does not keep"):
+        ArrowSerializer().serialize(frame)
+
+
 class Pipe(io.RawIOBase):
     """A file that cannot seek, and takes a few bytes at a time."""
 
