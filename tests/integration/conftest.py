@@ -13,6 +13,8 @@ import pytest
 
 from cachekit import cache
 from cachekit.backends import RedisBackend
+from tests.integration.kinds import Kind
+from tests.integration.support import Runs
 from tests.support.redis_servers import RedisServer
 
 SECONDS = 60  # a test that hangs ends here, and says where
@@ -45,6 +47,22 @@ def layers(request: pytest.FixtureRequest, namespace: str) -> dict[str, Any]:
     if request.param == "redis-only":
         options["l1_enabled"] = False
     return options
+
+
+@pytest.fixture
+def shared(backend: RedisBackend, namespace: str) -> dict[str, Any]:
+    """The parameters of a function in L1 and Redis."""
+    return {"backend": backend, "namespace": namespace}
+
+
+@pytest.fixture(params=["sync", "async"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return Kind(request.param)
+
+
+@pytest.fixture
+def runs() -> Runs:
+    return Runs()
 
 
 @pytest.fixture

@@ -28,25 +28,10 @@ SWR = L1CacheConfig(swr_enabled=True, swr_threshold_ratio=0.5)
 BEFORE, PAST = 44.0, 56.0
 
 
-@pytest.fixture(params=["sync", "async"])
-def kind(request: pytest.FixtureRequest) -> Kind:
-    return Kind(request.param)
-
-
-@pytest.fixture
-def runs() -> Runs:
-    return Runs()
-
-
 @pytest.fixture
 def numbered(runs: Runs) -> Callable[[Any], dict[str, Any]]:
     """The body of a function: which run it was."""
     return lambda x: {"x": x, "run": runs()}
-
-
-@pytest.fixture
-def shared(backend: RedisBackend, namespace: str) -> dict[str, Any]:
-    return {"backend": backend, "namespace": namespace}
 
 
 def life(server: RedisServer, function: Any, *args: Any) -> float:
