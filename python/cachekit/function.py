@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from functools import WRAPPER_ASSIGNMENTS, update_wrapper
+from functools import WRAPPER_ASSIGNMENTS
 
 from cachekit import _native, encryption, identity, registry
 from cachekit import ttl as _ttl
@@ -279,11 +279,6 @@ class Handle:
             setattr(cached, name, value)
         cached.__dict__.update(getattr(func, "__dict__", ()))
         cached.__wrapped__ = func
-        if self.is_async and sys.version_info < (3, 10):  # later ones look at __code__
-            import asyncio.coroutines
-
-            cached._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
-        cached.__dict__["__call__"] = self._as_plain_function()
         cached._handle = self
         for name in (
             "ainvalidate_cache",
@@ -300,18 +295,6 @@ class Handle:
             "set",
         ):
             setattr(cached, name, getattr(self, name))
-
-    def _as_plain_function(self) -> Any:
-        """What ``cached.__call__`` is, for libraries (Celery is one) that inspect that attribute."""
-        cached: Any = self.cached
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return cached(*args, **kwargs)
-
-        async def acall(*args: Any, **kwargs: Any) -> Any:
-            return await cached(*args, **kwargs)
-
-        return update_wrapper(acall if self.is_async else call, self.func, updated=())
 
     def cache_info(self) -> CacheInfo:
         """This function's statistics in this process."""

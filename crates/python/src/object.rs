@@ -17,7 +17,7 @@ use pyo3::{
     panic::PanicException,
     prelude::*,
     sync::PyOnceLock,
-    types::PyType,
+    types::{PyFunction, PyType},
 };
 
 use crate::{answer::answer, core::Core, coroutine, fork, gil, sync_call::RawArgs};
@@ -73,6 +73,13 @@ pub(crate) fn cached_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
                 get: Some(ffi::PyObject_GenericGetDict),
                 set: Some(ffi::PyObject_GenericSetDict),
                 doc: ptr::null(),
+                closure: ptr::null_mut(),
+            },
+            ffi::PyGetSetDef {
+                name: c"__class__".as_ptr(),
+                get: Some(get_class),
+                set: None,
+                doc: c"That of functions, for who asks isinstance(): it is one in all but its making.".as_ptr(),
                 closure: ptr::null_mut(),
             },
             ffi::PyGetSetDef {
@@ -224,6 +231,10 @@ unsafe extern "C" fn reduce(
         let this = unsafe { Bound::from_borrowed_ptr(py, object) };
         Ok(this.getattr(intern!(py, "__qualname__"))?.unbind())
     })
+}
+
+unsafe extern "C" fn get_class(_: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+    guarded(|py| Ok(PyType::new::<PyFunction>(py).into_any().unbind()))
 }
 
 unsafe extern "C" fn get_core(object: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {

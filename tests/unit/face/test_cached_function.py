@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -57,10 +58,12 @@ class TestIsAFunction:
         assert inspect.unwrap(module_level) is module_level.__wrapped__
         assert "module_level" in repr(module_level)
 
-    @pytest.mark.skipif(sys.version_info < (3, 10), reason="inspect looks at the class before 3.10")
-    def test_inspect_sees_a_coroutine_function(self) -> None:
+    def test_inspect_takes_it_for_a_function(self) -> None:
+        assert inspect.isfunction(module_level)
         assert inspect.iscoroutinefunction(coroutine_level)
         assert not inspect.iscoroutinefunction(module_level)
+        assert inspect.getfullargspec(module_level) == inspect.getfullargspec(module_level.__wrapped__)
+        assert inspect.getsource(module_level) == inspect.getsource(module_level.__wrapped__)
 
     def test_asyncio_sees_a_coroutine_function(self) -> None:
         if sys.version_info >= (3, 14):  # deprecated there in favour of inspect's
@@ -68,15 +71,11 @@ class TestIsAFunction:
         assert asyncio.iscoroutinefunction(coroutine_level)
         assert not asyncio.iscoroutinefunction(module_level)
 
-    async def test_the_call_attribute_is_a_function(self) -> None:
-        call = module_level.__call__
-        assert inspect.isfunction(call)
-        assert (call.__module__, call.__name__) == (__name__, "module_level")
-        assert call(1) == call(1) == [1, "a", False]
-        assert len(calls) == 1
-        acall: Any = coroutine_level.__call__
-        assert inspect.iscoroutinefunction(acall)
-        assert await acall(1) == [1, "a"]
+    def test_a_mock_in_its_place_has_its_signature(self) -> None:
+        double = mock.create_autospec(module_level, return_value=5)
+        assert double(1) == 5
+        with pytest.raises(TypeError):
+            double(1, unknown=2)
 
     def test_pickles_by_reference(self) -> None:
         assert pickle.loads(pickle.dumps(module_level)) is module_level
