@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,15 @@ import pytest
 from cachekit.backends import RedisBackend
 from cachekit.config.nested import L1CacheConfig
 from tests.integration.kinds import Kind, ended
+
+
+@pytest.fixture(autouse=True)
+def only_new_garbage() -> Iterator[None]:
+    """What other tests have left is not looked through at each collection."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def resident() -> int:

@@ -46,7 +46,7 @@ impl RawArgs {
         }
         #[cfg(not(Py_3_11))]
         {
-            let (args, kwargs) = plan::collect(py, self)?;
+            let (args, kwargs) = crate::plan::collect(py, self)?;
             outcall::call(function.bind(py), &args, kwargs.as_ref()).map(Bound::unbind)
         }
     }
