@@ -3,6 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cachekit_backends::file::ListedKind;
 use cachekit_backends::{Backend, FileBackend, FileConfig, LockReply, Locking};
 use cachekit_testkit::TempDir;
 
@@ -113,9 +114,46 @@ fn killed_writers_leave_whole_values_or_none() {
     drop(reader);
     let reopened = backend(path);
     reopened.set("last", b"", None, TIMEOUT).expect("set");
-    let inspected = cachekit_backends::file::inspect(path).expect("a store");
-    assert_eq!(inspected.drafts, [""; 0]);
+    let inspected = cachekit_backends::file::inspect(path, |entry, value| match &*entry.key {
+        key if key.starts_with("key ") && entry.kind == ListedKind::Value => {
+            assert_whole(key, value);
+        }
+        _ => assert_ne!(entry.kind, ListedKind::Damaged, "{entry:?}"),
+    });
+    let inspected = inspected.expect("a store");
+    assert_eq!(inspected.abandoned, [""; 0]);
     assert!(!inspected.interrupted);
+}
+
+#[test]
+fn an_inspection_beside_writers_calls_nothing_damaged() {
+    let directory = TempDir::new();
+    let path = directory.path().join("cache");
+    let path = path.to_str().expect("a plain path");
+    backend(path).open().expect("open");
+    let mut writers: Vec<Child> = (0..2).map(|_| child("writes_until_killed", path)).collect();
+    let (mut values, mut wrong) = (0, Vec::new());
+    let until = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < until {
+        let found = cachekit_backends::file::inspect(path, |entry, value| match entry.kind {
+            ListedKind::Value => {
+                assert_whole(&entry.key, value);
+                values += 1;
+            }
+            ListedKind::Lock => {}
+            _ => wrong.push(entry),
+        });
+        let found = found.expect("a store");
+        assert!(!found.interrupted, "nobody was killed");
+        assert_eq!(found.abandoned, [""; 0]);
+    }
+    for writer in &mut writers {
+        assert_eq!(writer.try_wait().expect("wait"), None, "a writer failed");
+        writer.kill().expect("it runs");
+        writer.wait().expect("it ends");
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(values > 100, "only {values} values were listed");
 }
 
 #[test]

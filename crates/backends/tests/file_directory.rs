@@ -138,7 +138,10 @@ fn what_is_not_ours_stays() {
     assert!(large.exists());
     let mut expected = foreign.map(str::to_owned).to_vec();
     expected.sort();
-    assert_eq!(inspect(&path).expect("a store").foreign, expected);
+    assert_eq!(
+        inspect(&path, |_, _| {}).expect("a store").foreign,
+        expected
+    );
 }
 
 #[test]
@@ -254,7 +257,7 @@ fn a_removed_directory_is_made_again() {
 fn a_directory_is_listed() {
     let directory = TempDir::new();
     let path = directory.path().join("c");
-    inspect(&path).expect_err("there is none");
+    inspect(&path, |_, _| {}).expect_err("there is none");
     let backend = open(&path);
     backend
         .set("short", b"12345", Some(Duration::from_secs(60)), TIMEOUT)
@@ -267,7 +270,13 @@ fn a_directory_is_listed() {
             .try_lock("short", "t", lease, TIMEOUT)
             .expect("lock"),
     );
-    let mut found = inspect(&path).expect("a store").entries;
+    let mut found = Vec::new();
+    inspect(&path, |entry, value| {
+        assert_eq!(entry.size, value.len() as u64);
+        assert!(entry.age.is_some_and(|age| age < TIMEOUT), "{entry:?}");
+        found.push(entry);
+    })
+    .expect("a store");
     found.sort_by_key(|entry| entry.size);
     let seen: Vec<_> = found
         .iter()
@@ -350,7 +359,8 @@ fn fills_the_disk() {
     fs::remove_file(disk.join("filler")).expect("removed");
     set(&backend, "more", &[3; 1 << 20]);
     assert_eq!(get(&backend, "more"), Some(vec![3; 1 << 20]));
-    assert_eq!(inspect(disk.join("c")).expect("a store").drafts, [""; 0]);
+    let found = inspect(disk.join("c"), |_, _| {}).expect("a store");
+    assert_eq!(found.abandoned, [""; 0]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cachekit_backends::file::{Inspection, ListedKind, inspect};
+use cachekit_backends::file::{Listed, ListedKind, inspect};
 use cachekit_backends::{Backend, Detail, ErrorKind, FileBackend, FileConfig, LockReply};
 use cachekit_testkit::TempDir;
 
@@ -232,17 +232,10 @@ fn lives_end_by_the_clock() {
             .set(&format!("new{i}"), b"v", None, TIMEOUT)
             .expect("set");
     }
-    let found: Inspection = inspect(&path).expect("a store");
-    let kept = found
-        .entries
-        .iter()
-        .filter(|entry| entry.key.starts_with('k'));
+    let mut found = Vec::new();
+    inspect(&path, |entry, _| found.push(entry)).expect("a store");
+    let kept = found.iter().filter(|entry| entry.key.starts_with('k'));
     assert_eq!(kept.count(), 1);
-    assert!(
-        found
-            .entries
-            .iter()
-            .all(|entry| entry.kind != ListedKind::Damaged),
-        "{found:?}"
-    );
+    let damaged = |entry: &Listed| entry.kind == ListedKind::Damaged;
+    assert!(!found.iter().any(damaged), "{found:?}");
 }

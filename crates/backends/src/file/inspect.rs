@@ -2,14 +2,18 @@
 
 use std::io;
 use std::path::Path;
+use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use super::changes::rest;
-use super::directory::Directory;
-use super::error::failed;
+use bytes::Bytes;
+
+use super::changes::{Holder, rest};
+use super::directory::{Directory, LARGE, STORE};
+use super::error::{damaged, failed};
+use super::large::draft_owner;
 use super::layout::{Beginning, Kind, LOCK_PREFIX, Record, SLOTS, Slot};
 use super::live::Live;
-use super::recover::read;
+use super::recover::{is_record, read};
 use crate::backend::Remaining;
 use crate::error::Result;
 
@@ -21,6 +25,8 @@ pub enum ListedKind {
     Value,
     /// A lock that somebody holds.
     Lock,
+    /// A lock whose holder has ended; it is free to whoever asks for it.
+    AbandonedLock,
     /// A value or a lock whose life has ended; its room is used again.
     Expired,
     /// A record that does not verify. It is never given out.
@@ -39,113 +45,192 @@ pub struct Listed {
     pub size: u64,
     /// What it takes on the disk, in bytes.
     pub on_disk: u64,
+    /// How long ago it was written, to the second, by the wall clock; `None` where that is not known.
+    pub age: Option<Duration>,
     /// The rest of its life.
     pub remaining: Remaining,
     /// The name of its own file in the directory `large`, if it has one.
     pub file: Option<String>,
 }
 
-/// What is in a directory.
+/// What is known of a directory beside its entries.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// Every entry and lock, in no order.
-    pub entries: Vec<Listed>,
-    /// What they take on the disk, in bytes, as the store counts it.
+    /// What entries and locks take on the disk, in bytes, as the store counts it.
     pub bytes: u64,
     /// Whether a writer was killed in the middle of a change; the next writer puts the store in order.
     pub interrupted: bool,
-    /// Files that no entry accounts for: drafts of writers that write now or were killed.
-    pub drafts: Vec<String>,
+    /// Files in `large` that writers which were killed have left; whoever opens the store next, or puts it
+    /// in order, removes them.
+    pub abandoned: Vec<String>,
     /// Names in the directory that are not this backend's, which never touches them.
     pub foreign: Vec<String>,
 }
 
-/// Lists what is in `directory`, a cache directory of a [`FileBackend`](super::FileBackend), without changing
-/// anything. Processes may go on using it meanwhile.
+/// Tells `each` about every entry of the store in `directory`, a cache directory of a
+/// [`FileBackend`](super::FileBackend), and its value; in no order, and without changing anything.
+///
+/// Processes may go on using the store meanwhile and are not kept waiting. What they store or remove at the
+/// same time may be told or not, or told twice if it is removed and stored again.
 ///
 /// # Errors
 /// When there is no store in the directory, or it cannot be read.
-pub fn inspect(directory: impl AsRef<Path>) -> Result<Inspection> {
+pub fn inspect(
+    directory: impl AsRef<Path>,
+    mut each: impl FnMut(Listed, &[u8]),
+) -> Result<Inspection> {
     let path = directory.as_ref();
     let live = Directory::existing(path)
         .and_then(|open| Live::read_only(open).map_err(|error| failed("inspect", path, error)))?;
-    look(&live, path).map_err(|error| failed("inspect", path, error))
+    look(&live, path, &mut each).map_err(|error| failed("inspect", path, error))
 }
 
 const AT_ONCE: u32 = 1024;
+/// How often something is looked at that does not verify, and the pause in between: a writer that changes
+/// it is done by then.
+const LOOKS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(2);
 
-fn look(live: &Live, path: &Path) -> io::Result<Inspection> {
+fn look(live: &Live, path: &Path, each: &mut impl FnMut(Listed, &[u8])) -> io::Result<Inspection> {
     let mut found = Inspection::default();
-    let (used, interrupted) = match live.header()? {
+    let used = match settled_header(live)? {
         Beginning::Header(header) => {
-            found.bytes = header.bytes;
-            (header.used, header.dirty)
+            (found.bytes, found.interrupted) = (header.bytes, header.dirty);
+            header.used
         }
-        Beginning::Damaged => (SLOTS, true),
-        Beginning::Foreign => return Err(super::error::damaged()),
+        Beginning::Damaged => {
+            found.interrupted = true;
+            SLOTS
+        }
+        Beginning::Foreign => return Err(damaged()),
     };
-    found.interrupted = interrupted;
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_micros() as u64);
-    let mut files = Vec::new();
     for start in (0..used).step_by(AT_ONCE as usize) {
         let count = AT_ONCE.min(used - start);
         for (index, slot) in (start..).zip(read(&live.index, start, count)?) {
-            let Some(slot) = slot.filter(|slot| slot.kind != Kind::Free) else {
+            if slot.is_some_and(|slot| slot.kind == Kind::Free) {
                 continue;
-            };
-            let listed = listed(live, index, &slot, now)?;
-            files.extend(listed.file.clone());
-            found.entries.push(listed);
+            }
+            if let Some((listed, value)) = settled(live, index, slot, now)? {
+                each(listed, &value);
+            }
         }
     }
-    for name in names(&live.directory.path.join(super::directory::LARGE))? {
-        if !files.contains(&name) {
-            found.drafts.push(name);
+    for name in names(&live.directory.path.join(LARGE))? {
+        if is_abandoned(live, &name)? {
+            found.abandoned.push(name);
         }
     }
     found.foreign = names(path)?;
-    found.foreign.retain(|name| name != super::directory::STORE);
+    found.foreign.retain(|name| name != STORE);
     Ok(found)
 }
 
-fn listed(live: &Live, index: u32, slot: &Slot, now: u64) -> io::Result<Listed> {
-    let key = key_of(live, index, slot)?;
-    let kind = match (&key, slot.kind) {
-        (None, _) => ListedKind::Damaged,
-        _ if !slot.lives(now) => ListedKind::Expired,
-        (_, Kind::Lock) => ListedKind::Lock,
-        _ => ListedKind::Value,
-    };
-    let key = key.unwrap_or_default();
-    let size = slot.size.saturating_sub(Record::size(&key, 0));
-    let remaining = match slot.expiry {
-        0 => Remaining::Forever,
-        end => Remaining::For(match rest(end, now) {
-            left if kind == ListedKind::Expired => left.min(Duration::ZERO),
-            left => left,
-        }),
-    };
-    Ok(Listed {
-        key: key
-            .strip_prefix(LOCK_PREFIX)
-            .map_or(key.clone(), str::to_owned),
-        kind,
-        size,
-        on_disk: slot.held(),
-        remaining,
-        file: slot.in_file.then(|| Slot::file_name(index, slot.id)),
-    })
+/// The header, as it is when nobody is changing the store; as it was last where somebody always is.
+fn settled_header(live: &Live) -> io::Result<Beginning> {
+    let mut first = None;
+    for _ in 0..LOOKS {
+        match live.header()? {
+            Beginning::Header(header) if header.dirty => {
+                if *first.get_or_insert(header) != header {
+                    // Changes go on: nobody was killed in the middle of the first.
+                    return Ok(Beginning::Header(super::layout::Header {
+                        dirty: false,
+                        ..header
+                    }));
+                }
+            }
+            Beginning::Damaged => {}
+            settled => return Ok(settled),
+        }
+        sleep(PAUSE);
+    }
+    live.header()
 }
 
-/// The key in a slot's record, if the record is the slot's and verifies.
-fn key_of(live: &Live, index: u32, slot: &Slot) -> io::Result<Option<String>> {
-    let record = live.record(index, slot)?;
-    let record = record.as_deref();
-    let parts = record.and_then(|record| Record::decode(record, slot.id, true));
-    Ok(parts.map(|(key, _)| key.to_owned()))
+/// What slot `index` holds, looked at again while it does not verify; None when it has become free.
+fn settled(
+    live: &Live,
+    index: u32,
+    mut slot: Option<Slot>,
+    now: u64,
+) -> io::Result<Option<(Listed, Bytes)>> {
+    for _ in 0..LOOKS {
+        match &slot {
+            Some(slot) if slot.kind == Kind::Free => return Ok(None),
+            Some(slot) => {
+                let record = live.record(index, slot)?.unwrap_or_default();
+                if let Some((key, value)) = Record::decode(&record, slot.id, true) {
+                    return Ok(Some((
+                        listed(live, index, slot, key, value, now),
+                        record.slice_ref(value),
+                    )));
+                }
+            }
+            None => {}
+        }
+        sleep(PAUSE);
+        slot = live.slot(index)?;
+    }
+    let broken = slot.unwrap_or_default();
+    let listed = Listed {
+        kind: ListedKind::Damaged,
+        ..listed(live, index, &broken, "", &[], now)
+    };
+    Ok(Some((listed, Bytes::new())))
+}
+
+fn listed(live: &Live, index: u32, slot: &Slot, key: &str, value: &[u8], now: u64) -> Listed {
+    let abandoned = || Holder::from_bytes(value).is_some_and(|held| !live.alive.is(held.owner));
+    let kind = match slot.kind {
+        _ if !slot.lives(now) => ListedKind::Expired,
+        Kind::Lock if abandoned() => ListedKind::AbandonedLock,
+        Kind::Lock => ListedKind::Lock,
+        _ => ListedKind::Value,
+    };
+    let written = Duration::from_secs(slot.written.into());
+    let age = Duration::from_micros(now).saturating_sub(written);
+    Listed {
+        key: key.strip_prefix(LOCK_PREFIX).unwrap_or(key).to_owned(),
+        kind,
+        size: value.len() as u64,
+        on_disk: slot.held(),
+        age: (slot.written != 0).then(|| Duration::from_secs(age.as_secs())),
+        remaining: match slot.expiry {
+            0 => Remaining::Forever,
+            end => Remaining::For(rest(end, now)),
+        },
+        file: slot.in_file.then(|| Slot::file_name(index, slot.id)),
+    }
+}
+
+/// Whether a file of a large value was left by a writer that has ended.
+fn is_abandoned(live: &Live, name: &str) -> io::Result<bool> {
+    if let Some(owner) = draft_owner(name) {
+        return Ok(!live.alive.is(owner));
+    }
+    let Some((index, _)) = name.split_once('-').filter(|_| is_record(name)) else {
+        return Ok(false);
+    };
+    let index = u32::from_str_radix(index, 16).map_err(|_| damaged())?;
+    if index >= SLOTS {
+        return Ok(true);
+    }
+    // The file gets its name before the slot does, and loses it after.
+    for _ in 0..LOOKS {
+        let known = live.slot(index)?.filter(|slot| slot.in_file);
+        if known.is_some_and(|slot| Slot::file_name(index, slot.id) == name) {
+            return Ok(false);
+        }
+        if live.directory.large(name).is_err() {
+            return Ok(false);
+        }
+        sleep(PAUSE);
+    }
+    Ok(true)
 }
 
 fn names(directory: &Path) -> io::Result<Vec<String>> {

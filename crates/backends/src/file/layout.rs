@@ -217,6 +217,8 @@ pub(super) struct Slot {
     pub(super) size: u64,
     /// The boot of the machine in which it was written.
     pub(super) boot: u32,
+    /// When it was written, in seconds since the epoch; 0 where that is not known.
+    pub(super) written: u32,
     /// The chain's next slot, or the next free one.
     pub(super) next: u32,
     pub(super) kind: Kind,
@@ -246,6 +248,7 @@ impl Slot {
         };
         out[49] = u8::from(self.in_file);
         out[50] = self.blocks;
+        out[52..56].copy_from_slice(&self.written.to_le_bytes());
         let check = XxHash3_64::oneshot(&out[..56]);
         out[56..].copy_from_slice(&check.to_le_bytes());
         out[VISITED] = u8::from(self.visited);
@@ -265,6 +268,7 @@ impl Slot {
             expiry: u64_at(bytes, 24),
             size: u64_at(bytes, 32),
             boot: u32_at(bytes, 40),
+            written: u32_at(bytes, 52),
             next: u32_at(bytes, 44),
             kind: match bytes[48] {
                 0 => Kind::Free,
@@ -375,11 +379,11 @@ mod tests {
 
     prop_compose! {
         fn slots()(
-            hash: u128, id: u64, expiry: u64, size in 0..=SPAN, boot: u32, next in 0..=SLOTS,
+            hash: u128, id: u64, expiry: u64, size in 0..=SPAN, boot: u32, written: u32, next in 0..=SLOTS,
             kind in prop_oneof![Just(Kind::Value), Just(Kind::Lock)],
             in_file: bool, blocks in 0..=16u8, visited: bool,
         ) -> Slot {
-            Slot { hash, id, expiry, size, boot, next, kind, in_file, blocks, visited }
+            Slot { hash, id, expiry, size, boot, written, next, kind, in_file, blocks, visited }
         }
     }
 

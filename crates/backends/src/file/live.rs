@@ -104,7 +104,9 @@ impl Live {
     pub(super) fn read_only(directory: Directory) -> io::Result<Self> {
         let open = |name| directory.file_to_read(name);
         let (index, data, lock) = (open("index")?, open("data")?, open("lock")?);
-        Self::of(directory, index, data, lock, Alive::new(None), false)
+        // Without it nobody holds a lock of a key.
+        let alive = Alive::new(open("alive").ok());
+        Self::of(directory, index, data, lock, alive, false)
     }
 
     fn of(

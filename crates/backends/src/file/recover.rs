@@ -109,7 +109,7 @@ fn remove_files(live: &Live, goes: impl Fn(&str) -> bool) -> io::Result<()> {
 }
 
 /// Whether a file's name is one that [`Slot::file_name`] makes.
-fn is_record(name: &str) -> bool {
+pub(super) fn is_record(name: &str) -> bool {
     let hex = |part: &str, len| part.len() == len && part.bytes().all(|b| b.is_ascii_hexdigit());
     name.split_once('-')
         .is_some_and(|(index, id)| hex(index, 6) && hex(id, 16))

@@ -195,6 +195,7 @@ impl<'a> Turn<'a> {
             expiry,
             kind,
             boot: self.live.boot as u32,
+            written: u32::try_from(self.now / 1_000_000).unwrap_or(0),
             ..Slot::default()
         };
         match &content {
