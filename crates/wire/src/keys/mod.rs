@@ -15,9 +15,11 @@
 
 mod fit;
 mod hash;
+mod parts;
 
 pub use fit::{fit_key, shorten_key};
 pub use hash::content_hash;
+pub use parts::{KeyKind, KeyParts};
 
 pub(crate) use hash::push_hex;
 
@@ -31,6 +33,8 @@ pub const KEPT_CHARS: usize = 50;
 /// How many hexadecimal digits of the hash a shortened key carries.
 pub const SHORT_HEX: usize = 32;
 
+/// What keys of generation items begin with.
+const GENERATION: &str = "ck:gen:";
 const MAX_FUNCTION_CHARS: usize = 200;
 /// ":" integrity serializer.
 const SUFFIX_LEN: usize = 3;
@@ -115,7 +119,7 @@ impl KeyPrefix {
     /// [`Generation`](crate::generation::Generation).
     #[must_use]
     pub fn generation_key(&self) -> String {
-        let mut key = String::from("ck:gen:");
+        let mut key = String::from(GENERATION);
         push_hex(&mut key, &content_hash(self.text.as_bytes())[..16]);
         key
     }
