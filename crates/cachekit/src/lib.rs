@@ -51,6 +51,7 @@ mod change;
 pub mod clearing;
 pub mod clock;
 mod core;
+pub mod diagnosis;
 pub mod encryption;
 mod env;
 mod error;

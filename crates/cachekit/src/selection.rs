@@ -12,7 +12,7 @@ use cachekit_backends::{FileBackend, FileConfig};
 use crate::{
     builder::{CacheBuilder, TIMEOUT},
     error::Error,
-    settings::{self, Values, Variables, remedy},
+    settings::{self, Setting, Values, Variables, remedy},
 };
 
 /// The tenant of those who configure nothing but a Redis URL.
@@ -34,11 +34,20 @@ const KINDS: [(Kind, &[&str]); 4] = [
     (Kind::File, &["CACHEKIT_FILE_CACHE_DIR"]),
 ];
 
-/// Gives `builder` the backend that the variables choose, and its timeout. Connects to nothing.
-pub(crate) fn choose(
-    builder: CacheBuilder,
+/// What the variables choose.
+#[derive(Clone)]
+pub(crate) struct Selected {
+    kind: Kind,
+    /// The variable that chose.
+    pub(crate) variable: &'static str,
+    /// Those that would have chosen another backend.
+    pub(crate) ignored: Vec<&'static str>,
+}
+
+/// The choice of the variables, if they make one.
+pub(crate) fn selected(
     variables: &Variables<impl Fn(&str) -> Option<OsString>>,
-) -> Result<CacheBuilder, Error> {
+) -> Result<Option<Selected>, Error> {
     let mut found = Vec::new();
     for (kind, names) in KINDS {
         for name in names {
@@ -48,7 +57,49 @@ pub(crate) fn choose(
             }
         }
     }
-    let Some((kind, name)) = found.first() else {
+    let Some((kind, variable)) = found.first().copied() else {
+        return Ok(None);
+    };
+    Ok(Some(Selected {
+        kind,
+        variable,
+        ignored: found[1..].iter().map(|(_, name)| *name).collect(),
+    }))
+}
+
+impl Selected {
+    /// The settings of the backend.
+    pub(crate) fn table(&self) -> &'static [Setting] {
+        match self.kind {
+            Kind::CachekitIO => settings::CACHEKITIO,
+            Kind::Redis => settings::REDIS,
+            Kind::Memcached => settings::MEMCACHED,
+            Kind::File => settings::FILE,
+        }
+    }
+
+    /// The backend, and what one call may spend on it. Connects to nothing.
+    pub(crate) fn make(
+        &self,
+        variables: &Variables<impl Fn(&str) -> Option<OsString>>,
+    ) -> Result<(Arc<dyn Backend>, Duration), Error> {
+        let values = variables.read(self.table())?;
+        let (backend, timeout) = match self.kind {
+            Kind::CachekitIO => cachekitio(&values)?,
+            Kind::Redis => redis(&values, self.variable)?,
+            Kind::Memcached => memcached(&values)?,
+            Kind::File => file(&values)?,
+        };
+        Ok((backend, timeout.unwrap_or(TIMEOUT)))
+    }
+}
+
+/// Gives `builder` the backend that the variables choose, and its timeout. Connects to nothing.
+pub(crate) fn choose(
+    builder: CacheBuilder,
+    variables: &Variables<impl Fn(&str) -> Option<OsString>>,
+) -> Result<CacheBuilder, Error> {
+    let Some(selected) = selected(variables)? else {
         tracing::info!(
             target: "cachekit",
             "no backend is configured: what is cached stays in this process (set CACHEKIT_REDIS_URL, \
@@ -56,29 +107,17 @@ pub(crate) fn choose(
         );
         return Ok(builder);
     };
-    if found.len() > 1 {
-        let ignored: Vec<&str> = found[1..].iter().map(|(_, name)| *name).collect();
+    if !selected.ignored.is_empty() {
         tracing::warn!(
             target: "cachekit",
-            "several backends are configured: {name} is used, {} ignored",
-            ignored.join(", ")
+            "several backends are configured: {} is used, {} ignored",
+            selected.variable,
+            selected.ignored.join(", ")
         );
     }
-    let table = match kind {
-        Kind::CachekitIO => settings::CACHEKITIO,
-        Kind::Redis => settings::REDIS,
-        Kind::Memcached => settings::MEMCACHED,
-        Kind::File => settings::FILE,
-    };
-    let values = variables.read(table)?;
-    let (backend, timeout) = match kind {
-        Kind::CachekitIO => cachekitio(&values)?,
-        Kind::Redis => redis(&values, name)?,
-        Kind::Memcached => memcached(&values)?,
-        Kind::File => file(&values)?,
-    };
-    let builder = builder.backend(backend).timeout(timeout.unwrap_or(TIMEOUT));
-    Ok(match kind {
+    let (backend, timeout) = selected.make(variables)?;
+    let builder = builder.backend(backend).timeout(timeout);
+    Ok(match selected.kind {
         Kind::Redis => builder.default_tenant(TENANT),
         _ => builder,
     })

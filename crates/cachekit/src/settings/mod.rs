@@ -169,6 +169,28 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
         Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
     }
 
+    /// The value that a variable gives a setting.
+    ///
+    /// # Errors
+    /// When it is not allowed; the error names the variable.
+    pub(crate) fn value(&self, setting: &Setting, variable: &str) -> Result<Option<Value>, Error> {
+        let Some(text) = self.text(variable)? else {
+            return Ok(None);
+        };
+        let value = setting.kind.parse(&text).ok_or_else(|| {
+            let shown = match setting.secret {
+                true => String::new(),
+                false => format!("={text:?}"),
+            };
+            let expected = setting.kind.expected();
+            Error::configuration(
+                format!("{variable}{shown} is not valid: {expected} is expected"),
+                &remedy(variable),
+            )
+        })?;
+        Ok(Some(value))
+    }
+
     /// The values that the variables give a table's settings.
     ///
     /// # Errors
@@ -181,22 +203,10 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
                 .map_or(Some(Value::None), |text| setting.kind.parse(text));
             let mut value = default.expect("defaults are allowed, which a test sees");
             for variable in setting.variables {
-                let Some(text) = self.text(variable)? else {
+                let Some(found) = self.value(setting, variable)? else {
                     continue;
                 };
-                let shown = match setting.secret {
-                    true => String::new(),
-                    false => format!("={text:?}"),
-                };
-                value = setting.kind.parse(&text).ok_or_else(|| {
-                    Error::configuration(
-                        format!(
-                            "{variable}{shown} is not valid: {} is expected",
-                            setting.kind.expected()
-                        ),
-                        &remedy(variable),
-                    )
-                })?;
+                value = found;
                 values.given.insert(setting.name, variable);
                 break;
             }
