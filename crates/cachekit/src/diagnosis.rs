@@ -51,6 +51,15 @@ pub struct Variable {
     pub idle: bool,
 }
 
+/// The backend that is chosen.
+#[non_exhaustive]
+pub struct Chosen {
+    /// The backend.
+    pub backend: Arc<dyn Backend>,
+    /// What one call may spend on it.
+    pub timeout: Duration,
+}
+
 impl Diagnosis {
     /// What these variables say; those of the process are `std::env::vars_os()`.
     pub fn of(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
@@ -76,16 +85,18 @@ impl Diagnosis {
         }
     }
 
-    /// The backend that is chosen, and what one call may spend on it; `None` is this process only.
+    /// The backend that is chosen; `None` is this process only. Nothing is connected yet.
     ///
     /// # Errors
     /// When a setting of it cannot be used.
-    pub fn backend(&self) -> Result<Option<(Arc<dyn Backend>, Duration)>, Error> {
+    pub fn backend(&self) -> Result<Option<Chosen>, Error> {
         let variables = Variables(|name: &str| self.lookup.get(name).cloned());
         let selected = selection::selected(&variables)?;
-        selected
-            .map(|selected| selected.make(&variables))
-            .transpose()
+        let Some(selected) = selected else {
+            return Ok(None);
+        };
+        let (backend, timeout) = selected.make(&variables)?;
+        Ok(Some(Chosen { backend, timeout }))
     }
 }
 
@@ -183,8 +194,8 @@ mod tests {
         assert_eq!(told("REDIS_URL"), (None, false));
         assert_eq!(told("CACHEKIT_FILE_MAX_SIZE_MB"), (Some("7"), true));
         assert_eq!(told("CACHEKIT_DEFAULT_TTL"), (Some("60"), false));
-        let (backend, _) = found.backend().expect("good").expect("one");
-        assert_eq!(backend.name(), "redis");
+        let chosen = found.backend().expect("good").expect("one");
+        assert_eq!(chosen.backend.name(), "redis");
         assert!(!format!("{:?}{:?}", found.variables, found.error).contains("hunter2"));
     }
 

@@ -83,8 +83,20 @@ impl Directory {
     pub(super) fn existing(directory: &Path) -> Result<Self> {
         let open = |path: &Path| open_directory(CWD, path).map_err(|error| refused(path, error));
         let path = directory.join(STORE);
+        let store = open_directory(CWD, &path).map_err(|error| match error {
+            Errno::NOENT => BackendError::new(
+                ErrorKind::Permanent,
+                "open",
+                format!(
+                    "{} holds no store of this version ({STORE}); name the directory that programs have as \
+                     cache_dir or CACHEKIT_FILE_CACHE_DIR",
+                    directory.display()
+                ),
+            ),
+            error => refused(&path, error),
+        })?;
         Ok(Self {
-            store: open(&path)?,
+            store,
             large: open(&path.join(LARGE))?,
             wake: open(&path.join(WAKE))?,
             path,
