@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import subprocess
 import time
 import traceback
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from cachekit import BackendError, BackendErrorType, ConfigurationError, cache
 from cachekit.backends import BaseBackend, LockableBackend, TTLInspectableBackend
 from cachekit.backends.cachekitio import CachekitIOBackend, CachekitIOBackendConfig
 from cachekit.backends.provider import DefaultBackendProvider
+from tests.integration.support import program
 from tests.support.cachekit_server import CachekitServer
 from tests.support.process import free_port
 from tests.support.scripted_api import ScriptedApi
@@ -58,6 +60,13 @@ def backend(server: CachekitServer) -> CachekitIOBackend:
     made = CachekitIOBackend()
     known_within_a_second(made)
     return made
+
+
+def finished(child: subprocess.Popen[str]) -> str:
+    """What a program said since, once it was told to go on and has ended."""
+    out, err = child.communicate("go on\n", timeout=60)
+    assert (child.returncode, err) == (0, ""), err
+    return out
 
 
 def known_within_a_second(backend: CachekitIOBackend) -> None:
@@ -361,6 +370,38 @@ async def test_io_coroutines_share_their_results(backend: CachekitIOBackend) -> 
     assert sorted(runs) == [0, 1, 2, 3, 4]
     assert await functions[1](3) == 6
     assert len(runs) == 5
+
+
+@pytest.mark.parametrize("kind", ["threads", "tasks"])
+def test_an_invalidation_keeps_another_process_from_storing_what_it_computed_before(
+    backend: CachekitIOBackend, kind: str
+) -> None:
+    namespace = f"fills-{kind}"
+
+    @cache.io(ttl=60, namespace=namespace, key=str)
+    def answer(x: int) -> str:
+        return "new"
+
+    other = program("fills", namespace, kind)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "computing\n"
+    answer.invalidate_cache(1)
+    assert finished(other) == "old\n", "its own caller gets what it asked for"
+    assert backend.get(f"{namespace}:1") is None
+    assert answer(1) == "new"
+
+
+@pytest.mark.parametrize("kind", ["threads", "tasks"])
+def test_without_an_invalidation_another_process_stores_what_it_computed(backend: CachekitIOBackend, kind: str) -> None:
+    namespace = f"filled-{kind}"
+
+    @cache.io(ttl=60, namespace=namespace, key=str)
+    def answer(x: int) -> str:
+        return "new"
+
+    assert finished(program("fills", namespace, kind)) == "computing\nold\n"
+    assert answer(1) == "old"
+    assert answer.cache_info().l2_hits == 1
 
 
 def test_an_outage_costs_no_caller_anything(

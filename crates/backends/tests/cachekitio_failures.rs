@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use cachekit_backends::{
-    Backend, BackendError, CachekitIOBackend, CachekitIOConfig, ErrorKind, LockReply, Remaining,
+    Backend, BackendError, CachekitIOBackend, CachekitIOConfig, ErrorKind, LockReply, Released,
+    Remaining,
 };
 use cachekit_testkit::contract::{Face, each_face};
 use cachekit_testkit::scripted::{ScriptedApi, Step};
@@ -258,6 +259,104 @@ fn a_lock_is_not_asked_for_twice() {
         face.set_and_unlock("k", b"v", None, "token", TIMEOUT)
             .expect("nothing");
         assert!(api.seen().is_empty());
+    });
+}
+
+#[test]
+fn what_a_service_answers_to_a_value_under_a_lock() {
+    let api = ScriptedApi::start();
+    let backend = backend(&api);
+    let lock = |face: &dyn Face| {
+        api.script([json(200, r#"{"lock_id":"id"}"#), status(404)]);
+        let reply = face.try_lock("k", "token", Duration::from_secs(5), TIMEOUT);
+        assert_eq!(reply.expect("the lock"), LockReply::Acquired(None));
+        let _ = api.seen();
+    };
+    let echo = |id: &str| Step::Answer(200, vec![("x-cachekit-lock-id", id.to_owned())], vec![]);
+    each_face(&backend, |face| {
+        // One that repeats the id has released the lock; 409 says that it was ours no more.
+        for (answer, requests) in [
+            (echo("id"), 1),
+            (status(409), 1),
+            (echo("other"), 2),
+            (status(204), 2),
+        ] {
+            lock(face);
+            api.script([answer.clone(), status(200)].into_iter().take(requests));
+            face.set_and_unlock("k", b"v", None, "token", TIMEOUT)
+                .expect("settled");
+            let seen = api.seen();
+            assert_eq!(seen.len(), requests, "{answer:?}");
+            assert_eq!(seen[0].header("x-cachekit-lock-id"), Some("id"));
+            assert!(seen[1..].iter().all(|seen| seen.path == "/v1/cache/k/lock"));
+        }
+        // Refused, the lock is given back all the same.
+        lock(face);
+        api.script([status(413), status(200)]);
+        let error = face.set_and_unlock("k", b"v", None, "token", TIMEOUT);
+        assert_eq!(error.expect_err("too large").kind(), ErrorKind::Permanent);
+        assert_eq!(api.seen()[1].path, "/v1/cache/k/lock");
+    });
+}
+
+#[test]
+fn a_lock_goes_with_its_entry_in_one_request() {
+    let api = ScriptedApi::start();
+    let backend = backend(&api);
+    let asked = || -> Vec<_> {
+        let asked = api.seen().into_iter().map(|seen| {
+            assert_eq!(seen.method, "DELETE");
+            let lock = seen.header("x-cachekit-lock-id").map(str::to_owned);
+            (seen.path, lock)
+        });
+        asked.collect()
+    };
+    let any = Some("*".to_owned());
+    each_face(&backend, |face| {
+        api.otherwise(status(404));
+        let name = face.lock_name("k");
+        face.delete_many(&[&name, "k"], TIMEOUT).expect("deleted");
+        assert_eq!(asked(), [("/v1/cache/k".to_owned(), any.clone())]);
+        for alone in [
+            face.delete_many(&[&name], TIMEOUT).map(drop),
+            face.delete(&name, TIMEOUT).map(drop),
+        ] {
+            alone.expect("deleted");
+        }
+        let lock = ("/v1/cache/k/lock".to_owned(), any.clone());
+        assert_eq!(asked(), [lock.clone(), lock]);
+        face.delete_many(&["k"], TIMEOUT).expect("deleted");
+        assert_eq!(asked(), [("/v1/cache/k".to_owned(), None)]);
+    });
+}
+
+#[test]
+fn a_service_that_does_not_tell_of_locks_is_asked_for_the_value() {
+    let api = ScriptedApi::start();
+    let backend = backend(&api);
+    let aio = backend.aio().expect("it has");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let wait = async || {
+        let at_most = Duration::from_millis(300);
+        aio.released("k", at_most).await.expect("an answer")
+    };
+    runtime.expect("a poller").block_on(async {
+        api.script([
+            json(200, r#"{"held":true}"#),
+            json(200, r#"{"held":false}"#),
+        ]);
+        assert_eq!(wait().await, Released::Notified);
+        assert!(api.seen()[0].path.starts_with("/v1/cache/k/lock?wait_ms="));
+        api.otherwise(status(404));
+        assert_eq!(wait().await, Released::Elapsed);
+        let seen = api.seen();
+        assert_eq!(seen[0].method, "GET", "it is asked once more");
+        assert!(seen.len() > 1 && seen[1..].iter().all(|seen| seen.method == "HEAD"));
+        api.script([status(200)]);
+        assert_eq!(wait().await, Released::Notified);
+        assert_eq!(api.seen()[0].method, "HEAD", "and then no more");
     });
 }
 

@@ -2,7 +2,9 @@
 
 mod common;
 
-use cachekit_testkit::servers::{CachekitServer, RedisCluster, RedisServer};
+use std::time::{Duration, Instant};
+
+use cachekit_testkit::servers::{CachekitServer, RedisCluster, RedisSentinels, RedisServer};
 use common::{Answer, Client, VERSIONS, Version, eventually};
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
@@ -15,6 +17,7 @@ async fn conforms(server: &CachekitServer) {
         entries(&client, &at).await;
         lives(&client, &at).await;
         locks(&client, &at).await;
+        fills(&client, &at).await;
         refusals(&client, &at).await;
         tenants(server, version, &at).await;
         permissions(server, version, &at).await;
@@ -194,6 +197,74 @@ async fn locks(client: &Client, at: &impl Fn(&str) -> String) {
     .await;
 }
 
+/// What a lock is for: a value is stored by its holder alone, and not after an invalidation.
+async fn fills(client: &Client, at: &impl Fn(&str) -> String) {
+    const ID: &str = "x-cachekit-lock-id";
+    const ANYBODY: [(&str, &str); 1] = [(ID, "*")];
+    let key = at("filled");
+    let path = format!("{key}/lock");
+    let state = async |query: &str| client.get(&format!("{path}{query}")).await;
+    assert_eq!(state("").await.text(), r#"{"held":false}"#);
+    let id = client.lock(&key, 30_000).await.member("lock_id");
+    let mine = [(ID, id.as_str()), ("x-cachekit-ttl", "60")];
+    for told in [state("?wait_ms=100").await, client.lock(&key, 30_000).await] {
+        let left: u64 = told.member("remaining_ms").parse().unwrap();
+        assert!((20_000..=30_000).contains(&left), "{told:?}");
+    }
+    let wrong = [(ID, "00000000000000000000000000000000")];
+    refused(
+        &client.send("PUT", &key, &wrong, "v").await,
+        409,
+        "not_held",
+    );
+    refused(
+        &client.send("PUT", &key, &ANYBODY, "v").await,
+        400,
+        "bad_lock_id",
+    );
+    refused(&client.get(&key).await, 404, "not_found");
+    let stored = client.send("PUT", &key, &mine, "v").await;
+    assert_eq!((stored.status, stored.header(ID)), (200, Some(&*id)));
+    assert_eq!(client.get(&key).await.text(), "v");
+    assert_eq!(state("").await.text(), r#"{"held":false}"#);
+    refused(&client.send("PUT", &key, &mine, "w").await, 409, "not_held");
+
+    // An entry's removal leaves its lock, unless both are to go.
+    let id = client.lock(&key, 30_000).await.member("lock_id");
+    let mine = [(ID, id.as_str())];
+    assert_eq!(client.delete(&key).await.status, 200);
+    assert_eq!(client.send("PUT", &key, &mine, "v").await.status, 200);
+    let id = client.lock(&key, 30_000).await.member("lock_id");
+    let mine = [(ID, id.as_str())];
+    assert_eq!(client.send("DELETE", &key, &ANYBODY, "").await.status, 200);
+    refused(&client.send("PUT", &key, &mine, "v").await, 409, "not_held");
+    refused(&client.get(&key).await, 404, "not_found");
+
+    // Or the lock alone; and who waits for it is told at once.
+    let id = client.lock(&key, 30_000).await.member("lock_id");
+    let mine = [(ID, id.as_str())];
+    let ending = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.send("DELETE", &path, &ANYBODY, "").await
+    };
+    // HTTP/1.1 has one request under way at a time.
+    if client.version() == Version::Http2 {
+        let started = Instant::now();
+        let (told, ended) = tokio::join!(state("?wait_ms=4000"), ending);
+        assert_eq!((told.text(), ended.status), (r#"{"held":false}"#, 200));
+        assert!(started.elapsed() < Duration::from_secs(3));
+    } else {
+        assert_eq!(ending.await.status, 200);
+    }
+    refused(
+        &client.send("DELETE", &path, &ANYBODY, "").await,
+        404,
+        "not_held",
+    );
+    refused(&client.send("PUT", &key, &mine, "v").await, 409, "not_held");
+    refused(&state("?wait_ms=x").await, 400, "bad_wait");
+}
+
 async fn refusals(client: &Client, at: &impl Fn(&str) -> String) {
     let key = at("refused");
     for bad in ["a%20b", "a%2Fb", "%C3%A9", "a%", "a%2e.b", "%00", ""] {
@@ -265,7 +336,7 @@ async fn refusals(client: &Client, at: &impl Fn(&str) -> String) {
     for (method, path, allow) in [
         ("POST", key.as_str(), "GET, HEAD, PUT, DELETE"),
         ("PUT", path.as_str(), "GET, PATCH"),
-        ("GET", lock.as_str(), "POST, DELETE"),
+        ("PUT", lock.as_str(), "GET, POST, DELETE"),
         ("PUT", "health", "GET, HEAD"),
     ] {
         let answer = client.send(method, path, &[], "").await;
@@ -388,6 +459,21 @@ async fn a_redis_cluster_conforms() {
         "--redis-url",
         &redis.url(),
     ]))
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_behind_sentinels_conforms() {
+    let redis = RedisSentinels::start();
+    let server = CachekitServer::with(&["--store", "redis", "--redis-url", &redis.url()]);
+    conforms(&server).await;
+    // Whoever becomes the master is found, and what it had been told is still there.
+    let client = Client::of(&server, Version::Http2).await;
+    assert_eq!(client.put("kept", "v").await.status, 200);
+    redis.fail_over();
+    eventually("the new master serves", 30, async || {
+        client.put("after", "v").await.status == 200 && client.get("kept").await.text() == "v"
+    })
     .await;
 }
 

@@ -13,6 +13,7 @@ pub(crate) enum Operation {
     Delete,
     Lock,
     Unlock,
+    Watch,
     Ttl,
     Refresh,
     Health,
@@ -20,13 +21,14 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Get,
         Self::Head,
         Self::Put,
         Self::Delete,
         Self::Lock,
         Self::Unlock,
+        Self::Watch,
         Self::Ttl,
         Self::Refresh,
         Self::Health,
@@ -41,6 +43,7 @@ impl Operation {
             Self::Delete => "delete",
             Self::Lock => "lock",
             Self::Unlock => "unlock",
+            Self::Watch => "watch",
             Self::Ttl => "ttl",
             Self::Refresh => "refresh",
             Self::Health => "health",

@@ -1,5 +1,6 @@
 //! The API's operations, over one connection and within one deadline.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -138,18 +139,43 @@ impl<'a> Api<'a> {
         self.0.ask(&call, &[200, 201, 204]).await.map(drop)
     }
 
+    /// Removes what is called `key`: an entry, or a lock from whoever holds it.
     pub(super) async fn delete(&self, key: &str) -> Result<bool> {
-        let call = Call::new("delete", Method::DELETE, key::path(key, ""));
+        match lock::named(key) {
+            Some(key) => self.end_lock(key).await,
+            None => self.delete_entry(key, false).await,
+        }
+    }
+
+    /// Removes an entry; `and_lock` takes the lock on it away in the same request.
+    async fn delete_entry(&self, key: &str, and_lock: bool) -> Result<bool> {
+        let mut call = Call::new("delete", Method::DELETE, key::path(key, ""));
+        if and_lock {
+            call = call.header(lock::LOCK_ID, lock::ANYBODY);
+        }
         let answer = self.0.ask(&call, &[200, 204, 404]).await?;
         Ok(answer.status != 404)
     }
 
+    /// Removes entries and locks. The count is that of entries, and of locks without their entry.
     pub(super) async fn delete_many(&self, keys: &[&str]) -> Result<u64> {
         // All of them are under way at once, on one connection.
         const AT_ONCE: usize = 64;
+        let locks: HashSet<&str> = keys.iter().filter_map(|key| lock::named(key)).collect();
+        let entries: HashSet<&str> = match locks.is_empty() {
+            true => HashSet::new(),
+            false => keys.iter().copied().collect(),
+        };
+        // A lock goes in the same request as its entry.
+        let alone = |key: &&&str| !lock::named(key).is_some_and(|key| entries.contains(key));
+        let keys: Vec<&str> = keys.iter().filter(alone).copied().collect();
         let mut removed = 0;
         for keys in keys.chunks(AT_ONCE) {
-            let deleted = try_join_all(keys.iter().map(|key| self.delete(key))).await?;
+            let deleting = keys.iter().map(async |key| match lock::named(key) {
+                Some(key) => self.end_lock(key).await,
+                None => self.delete_entry(key, locks.contains(key)).await,
+            });
+            let deleted = try_join_all(deleting).await?;
             removed += deleted.into_iter().map(u64::from).sum::<u64>();
         }
         Ok(removed)

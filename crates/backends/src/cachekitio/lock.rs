@@ -1,16 +1,21 @@
 //! The distributed lock of the API.
 //!
 //! The service makes up a lock's id when it gives the lock; a caller's token stands for the id as long
-//! as this process holds the lock. The protocol has no request that writes only while a lock is held,
-//! none that tells whether one is held, and none that takes a lock away: this side keeps to its own
-//! lease, looks again after a while, and an invalidation does not stop another process's fill.
+//! as this process holds the lock.
+//!
+//! The protocol has no request that writes only while a lock is held, none that tells whether one is
+//! held, and none that takes a lock away. `cachekit serve` has all three (`docs/server.md`), asked for
+//! in ways that mean nothing to other servers. With those, this side keeps to its own lease, looks for
+//! the value after a while, and an invalidation does not stop another process's fill.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::api::{Api, malformed, put};
 use super::call::{Answer, Call, half_to_one};
@@ -18,7 +23,16 @@ use super::{Client, key};
 use crate::backend::{LockReply, Locking, Released};
 use crate::error::{BackendError, ErrorKind, Result};
 
-const LOCK_ID: HeaderName = HeaderName::from_static("x-cachekit-lock-id");
+pub(super) const LOCK_ID: HeaderName = HeaderName::from_static("x-cachekit-lock-id");
+
+/// Stands for whoever holds a lock.
+pub(super) const ANYBODY: HeaderValue = HeaderValue::from_static("*");
+/// What makes a key the name of the lock on it. No key that the API takes as it is ends like this.
+const NAME_END: &str = "\0lock";
+/// How long one request may wait for a lock, and how many of a process may do so at once: they occupy
+/// half of the streams that a connection usually has.
+const WATCH: Duration = Duration::from_secs(5);
+pub(super) const WATCHERS: usize = 64;
 
 /// The first and the longest pause before a lock is looked at again.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -63,10 +77,19 @@ impl Holders {
 impl Api<'_> {
     /// Takes the lock once: its id, None where another holds it.
     pub(super) async fn acquire(&self, key: &str, lease: Duration) -> Result<Option<String>> {
+        Ok(self.try_acquire(key, lease).await?.ok())
+    }
+
+    /// Takes the lock once: its id, or the rest of another's lease, as far as the service tells.
+    async fn try_acquire(
+        &self,
+        key: &str,
+        lease: Duration,
+    ) -> Result<std::result::Result<String, Duration>> {
         let call = lock("lock", key, lease)?.once();
         let answer = self.0.ask(&call, &[200, 201, 409]).await?;
         // Also after what is no answer at all: whoever cannot show the lock does not have it.
-        Ok(lock_id(&answer))
+        Ok(lock_id(&answer).ok_or_else(|| remaining(&answer).unwrap_or(Duration::MAX)))
     }
 
     /// Takes the lock under `token`, and reads the entry.
@@ -77,12 +100,9 @@ impl Api<'_> {
         lease: Duration,
     ) -> Result<LockReply> {
         let until = super::after(lease);
-        match self.acquire(key, lease).await? {
-            // For how long it is held, the service does not tell.
-            None => Ok(LockReply::Held {
-                remaining: Duration::MAX,
-            }),
-            Some(id) => {
+        match self.try_acquire(key, lease).await? {
+            Err(remaining) => Ok(LockReply::Held { remaining }),
+            Ok(id) => {
                 self.0.live.holders.hold(key, token, id, until);
                 let found = self.get(key, true).await;
                 if found.is_err() {
@@ -150,24 +170,75 @@ impl Api<'_> {
     ) -> Result<()> {
         let call = put(key, value, ttl, None)?;
         // Who holds no lock stores nothing: its lease was over before the value was there.
-        let Some(id) = self.0.live.holders.id(key, token) else {
+        let holders = &self.0.live.holders;
+        let Some(id) = holders.id(key, token) else {
             return Ok(());
         };
-        let stored = self.0.ask(&call, &[200, 201, 204]).await;
+        let call = call.header(LOCK_ID, shown(&id)?);
+        // 409: the lock has ended or was taken away meanwhile, and nothing is stored.
+        let stored = self.0.ask(&call, &[200, 201, 204, 409]).await;
+        // A service that knows the header has released the lock with it, and says so.
+        let settled = stored.as_ref().is_ok_and(|answer| {
+            answer.status == 409 || answer.headers.get(LOCK_ID).is_some_and(|done| *done == id)
+        });
         // Released even if the value was not stored: those who wait must not wait in vain.
-        let released = self.release(key, &id).await;
-        self.0.live.holders.release(key, token);
+        let released = match settled {
+            true => Ok(true),
+            false => self.release(key, &id).await,
+        };
+        holders.release(key, token);
         stored?;
         released?;
         Ok(())
     }
+
+    /// Takes the lock away from whoever holds it; false if nobody does, or the service cannot.
+    pub(super) async fn end_lock(&self, key: &str) -> Result<bool> {
+        let call =
+            Call::new("unlock", Method::DELETE, key::path(key, "/lock")).header(LOCK_ID, ANYBODY);
+        let answer = self.0.ask(&call, &[200, 204, 400, 404, 405, 409]).await?;
+        Ok(answer.status.is_success())
+    }
+
+    /// Whether the lock is free, asked for at most `wait`; None where the service does not tell.
+    async fn watch(&self, key: &str, wait: Duration) -> Result<Option<bool>> {
+        let path = key::path(key, &format!("/lock?wait_ms={}", wait.as_millis()));
+        let call = Call::new("lock", Method::GET, path);
+        let answer = self.0.ask(&call, &[200, 400, 404, 405]).await?;
+        let held = answer.json().filter(|_| answer.status == 200);
+        Ok(held.and_then(|json| Some(!json.get("held")?.as_bool()?)))
+    }
 }
 
 impl Client {
+    /// Waits until the lock is free.
+    pub(super) async fn wait_for_release(&self, key: &str, at_most: Duration) -> Result<Released> {
+        let live = self.live();
+        let deadline = super::after(at_most);
+        while live.tells_locks.load(Ordering::Relaxed) {
+            let left = || deadline.saturating_duration_since(Instant::now());
+            let place = timeout(left().min(LONGEST_PAUSE), live.watchers.acquire()).await;
+            // Who finds no place looks, and tries again.
+            let wait = if place.is_ok() {
+                left().min(WATCH)
+            } else {
+                Duration::ZERO
+            };
+            // The answer to one that waited needs time of its own.
+            match self.here(wait + 2 * LONGEST_PAUSE).watch(key, wait).await? {
+                Some(true) => return Ok(Released::Notified),
+                Some(false) if left().is_zero() => return Ok(Released::Elapsed),
+                Some(false) => {}
+                None => live.tells_locks.store(false, Ordering::Relaxed),
+            }
+        }
+        self.look_for_value(key, deadline).await
+    }
+
     /// Waits until the value that the lock's holder computes may be there, by looking for it. That
     /// the lock is free again without a value does not show; the caller asks for it after a while.
-    pub(super) async fn wait_for_release(&self, key: &str, at_most: Duration) -> Result<Released> {
-        let deadline = super::after(at_most.min(2 * LONGEST_PAUSE));
+    async fn look_for_value(&self, key: &str, deadline: Instant) -> Result<Released> {
+        let deadline = deadline.min(super::after(2 * LONGEST_PAUSE));
         let mut pauses = Pauses::default();
         loop {
             pauses.nap(deadline).await;
@@ -200,6 +271,11 @@ impl Pauses {
     }
 }
 
+/// The key whose lock this is the name of.
+pub(super) fn named(name: &str) -> Option<&str> {
+    name.strip_suffix(NAME_END)
+}
+
 /// The request for the lock on a key.
 fn lock(operation: &'static str, key: &str, lease: Duration) -> Result<Call> {
     let body = json!({ "timeout_ms": milliseconds(operation, lease)? });
@@ -211,6 +287,12 @@ fn lock_id(answer: &Answer) -> Option<String> {
     let json = answer.json().filter(|_| answer.status != 409)?;
     let id = json.get("lock_id")?.as_str()?;
     (!id.is_empty()).then(|| id.to_owned())
+}
+
+/// The rest of the lease of who holds the lock.
+fn remaining(answer: &Answer) -> Option<Duration> {
+    let left = answer.json()?.get("remaining_ms")?.as_u64()?;
+    Some(Duration::from_millis(left))
 }
 
 /// A lock's id for a header.
@@ -269,6 +351,6 @@ impl Locking for Client {
     }
 
     fn name(&self, key: &str) -> String {
-        format!("{key}:lock")
+        format!("{key}{NAME_END}")
     }
 }

@@ -1,8 +1,8 @@
 //! The CachekitIO API, managed or self-hosted: entries behind HTTP/2 over TLS.
 //!
 //! The API is that of the protocol's HTTP chapter. What a server does beyond it is used, and done
-//! without where it is missing: the remaining life of an entry sent along with it, and the renewal of
-//! locks. `docs/cachekitio.md` has the table.
+//! without where it is missing: the remaining life of an entry sent along with it, and what locks can
+//! do on `cachekit serve`. `docs/cachekitio.md` has the table.
 //!
 //! Blocking calls use a small pool of connections, each served by the calling thread. Asynchronous
 //! calls of one tokio runtime share one connection.
@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderValue;
+use tokio::sync::Semaphore;
 
 use self::api::Api;
 use self::call::Answer;
@@ -69,6 +70,10 @@ struct Live {
     holders: Holders,
     /// Whether the server sends an entry's remaining life with the entry. Assumed until it does not.
     tells_life: AtomicBool,
+    /// Whether the server tells when a lock is free. Assumed until it does not.
+    tells_locks: AtomicBool,
+    /// Those who wait for the server to tell.
+    watchers: Semaphore,
 }
 
 /// An entry as the API tells it.
@@ -261,6 +266,8 @@ impl Live {
             links: Links::default(),
             holders: Holders::default(),
             tells_life: AtomicBool::new(true),
+            tells_locks: AtomicBool::new(true),
+            watchers: Semaphore::new(lock::WATCHERS),
         })
     }
 

@@ -196,6 +196,11 @@ fn endpoint_address(host: &str, port: u16, asked: &Address) -> Address {
     Address::Tcp { host, port }
 }
 
+/// Whether one server has both keys, whichever it is.
+pub(super) fn are_together(one: &str, other: &str) -> bool {
+    slot_of(one.as_bytes()) == slot_of(other.as_bytes())
+}
+
 /// The hash slot of a key: CRC-16/XMODEM of the key, or of its part in `{…}`, modulo 16384.
 ///
 /// Format: <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::Servers;
+use super::cluster::are_together;
 use super::command::{self, Command, Replies, milliseconds};
 use super::node::Request;
 use crate::backend::{Found, LockReply, Locking, Remaining};
@@ -221,7 +222,7 @@ impl Locking for Servers {
         let names = Names::of(key);
         let life = ttl.map(|ttl| milliseconds("set", ttl)).transpose()?;
         let topology = self.topology();
-        if !topology.is_cluster() {
+        if !topology.is_cluster() || are_together(key, &names.lock) {
             let script = set_and_unlock(&names, key, value, life, token);
             self.run("set", key, &[script], timeout)?.done()?;
             return Ok(());

@@ -67,6 +67,24 @@ impl RedisBackend {
     pub fn from_url(url: &str) -> Result<Self> {
         RedisConfig::from_url(url).map(Self::new)
     }
+
+    /// [`AsyncBackend::set_and_unlock`] under the lock on another key, `locked`, that tells whether it
+    /// was held, and so the value stored.
+    ///
+    /// # Errors
+    /// Those of [`AsyncBackend::set_and_unlock`].
+    pub async fn set_if_held(
+        &self,
+        key: &str,
+        value: &[u8],
+        ttl: Option<Duration>,
+        locked: &str,
+        token: &str,
+        timeout: Duration,
+    ) -> Result<bool> {
+        let storing = self.0.set_if_held(key, value, ttl, locked, token, timeout);
+        storing.await
+    }
 }
 
 impl Servers {

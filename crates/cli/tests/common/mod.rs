@@ -217,6 +217,13 @@ impl Client {
         self.send("DELETE", path, &[], "").await
     }
 
+    pub fn version(&self) -> Version {
+        match self.sender {
+            Sender::Http1(_) => Version::Http1,
+            Sender::Http2(_) => Version::Http2,
+        }
+    }
+
     /// Tries to take a lock.
     pub async fn lock(&self, key: &str, milliseconds: u64) -> Answer {
         let body = format!("{{\"timeout_ms\":{milliseconds}}}");

@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::error::{ApiError, json, whole_seconds};
-use super::params::{self, FRESHNESS, TTL};
+use super::locks::{self, Holder};
+use super::params::{self, FRESHNESS, LOCK_ID, TTL};
 use super::{Asked, body};
 use crate::http::Exchange;
 use crate::store::{Facts, Life, Put};
@@ -53,9 +54,12 @@ pub(super) async fn head(asked: Asked<'_>, key: &str) -> Result<Response, ApiErr
     Ok((facts_headers(&facts), length).into_response())
 }
 
+/// Stores an entry. Under a lock's id it does so only while that lock is held, and releases it, which
+/// the answer confirms by naming the id.
 pub(super) async fn put(mut asked: Asked<'_>, key: &str) -> Result<Response, ApiError> {
     let app = asked.app;
     params::content_type(&asked.headers, &[])?;
+    let holder = locks::id(&asked)?;
     let life = Life {
         fresh: params::ttl(&asked.headers)?.unwrap_or(asked.tenant.limits.default_ttl),
         stale: params::stale_ttl(&asked.headers)?,
@@ -67,10 +71,15 @@ pub(super) async fn put(mut asked: Asked<'_>, key: &str) -> Result<Response, Api
     let place = asked.place(key);
     match app
         .store
-        .put(&place, value, life, asked.tenant.quota)
+        .put(&place, value, life, asked.tenant.quota, holder.as_deref())
         .await?
     {
-        Put::Stored => Ok(StatusCode::OK.into_response()),
+        Put::Stored => Ok((holder.map(|id| [(LOCK_ID, id)]), StatusCode::OK).into_response()),
+        Put::NotHeld => Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "not_held",
+            "the lock is not held under this id any more; nothing was stored",
+        )),
         Put::TooLarge => Err(ApiError::too_large(
             "the entry is larger than the tenant's quota or the store".to_owned(),
         )),
@@ -85,8 +94,15 @@ pub(super) async fn put(mut asked: Asked<'_>, key: &str) -> Result<Response, Api
 /// What clients without quota are told to wait.
 const QUOTA_RETRY: Duration = Duration::from_secs(60);
 
+/// Removes an entry. `X-CacheKit-Lock-Id: *` ends the lock with it, so that what its holder computes
+/// is not stored.
 pub(super) async fn delete(asked: Asked<'_>, key: &str) -> Result<Response, ApiError> {
-    if asked.app.store.delete(&asked.place(key)).await? {
+    let lock = match locks::holder(&asked)? {
+        None => false,
+        Some(Holder::Anybody) => true,
+        Some(Holder::Id(_)) => return Err(locks::bad_id()),
+    };
+    if asked.app.store.delete(&asked.place(key), lock).await? {
         Ok(StatusCode::OK.into_response())
     } else {
         Err(ApiError::not_found())

@@ -16,6 +16,8 @@ pub(crate) struct ApiError {
     reason: String,
     retry_after: Option<u64>,
     allow: Option<&'static str>,
+    /// For how long a lock is still held.
+    remaining: Option<Duration>,
 }
 
 impl ApiError {
@@ -26,6 +28,7 @@ impl ApiError {
             reason: reason.into(),
             retry_after: None,
             allow: None,
+            remaining: None,
         }
     }
 
@@ -56,6 +59,14 @@ impl ApiError {
         }
     }
 
+    /// Somebody else holds the lock, for so long unless the lease is renewed.
+    pub(crate) fn held(remaining: Option<Duration>) -> Self {
+        Self {
+            remaining,
+            ..Self::new(StatusCode::CONFLICT, "held", "somebody else holds the lock")
+        }
+    }
+
     pub(crate) fn too_large(reason: String) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", reason)
     }
@@ -73,6 +84,11 @@ impl ApiError {
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, reason)
         }
     }
+}
+
+/// Milliseconds, a begun one counted whole.
+pub(crate) fn whole_milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// Seconds, a begun one counted whole.
@@ -95,7 +111,10 @@ impl From<StoreError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({ "error": self.code, "reason": self.reason });
+        let mut body = serde_json::json!({ "error": self.code, "reason": self.reason });
+        if let Some(remaining) = self.remaining {
+            body["remaining_ms"] = whole_milliseconds(remaining).into();
+        }
         let mut response = json(self.status, &body);
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after {

@@ -164,7 +164,7 @@ async fn answer(
     tenant.admit(Instant::now())?;
     let reads = matches!(
         operation,
-        Operation::Get | Operation::Head | Operation::Ttl | Operation::Health
+        Operation::Get | Operation::Head | Operation::Ttl | Operation::Watch | Operation::Health
     );
     if !reads && record.permission == Permission::ReadOnly {
         return Err(ApiError::new(
@@ -188,6 +188,7 @@ async fn answer(
         (Route::Ttl(key), Operation::Ttl) => entries::ttl(asked, &key).await,
         (Route::Ttl(key), _) => entries::refresh(asked, &key).await,
         (Route::Lock(key), Operation::Lock) => locks::lock(asked, &key).await,
+        (Route::Lock(key), Operation::Watch) => locks::watch(asked, &key).await,
         (Route::Lock(key), _) => locks::unlock(asked, &key).await,
         (Route::Health, _) => Ok(admin::health(app).await),
     }
@@ -204,9 +205,10 @@ fn operation_of(route: &Route, method: &Method) -> Result<Operation, ApiError> {
         (Route::Ttl(_), &Method::GET) => Ok(Operation::Ttl),
         (Route::Ttl(_), &Method::PATCH) => Ok(Operation::Refresh),
         (Route::Ttl(_), _) => Err(ApiError::method("GET, PATCH")),
+        (Route::Lock(_), &Method::GET) => Ok(Operation::Watch),
         (Route::Lock(_), &Method::POST) => Ok(Operation::Lock),
         (Route::Lock(_), &Method::DELETE) => Ok(Operation::Unlock),
-        (Route::Lock(_), _) => Err(ApiError::method("POST, DELETE")),
+        (Route::Lock(_), _) => Err(ApiError::method("GET, POST, DELETE")),
         (Route::Health, &Method::GET | &Method::HEAD) => Ok(Operation::Health),
         (Route::Health, _) => Err(ApiError::method("GET, HEAD")),
     }

@@ -31,6 +31,12 @@ pub(super) fn text<'a>(
     Ok(Some(text.trim()))
 }
 
+/// A member of the query, as it was sent.
+pub(super) fn query<'a>(asked: &'a Asked<'_>, name: &str) -> Option<&'a str> {
+    let mut pairs = asked.query.as_deref()?.split('&');
+    pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
 /// The TTL that the headers name: `X-CacheKit-TTL`, else `X-TTL`.
 pub(super) fn ttl(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
     for name in [TTL, OLD_TTL] {
@@ -66,7 +72,7 @@ pub(super) fn stale_ttl(headers: &HeaderMap) -> Result<Duration, ApiError> {
 }
 
 /// Digits, and nothing else.
-fn whole(text: &str) -> Option<u64> {
+pub(super) fn whole(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
 }

@@ -124,6 +124,8 @@ pub enum Put {
     TooLarge,
     /// The quota has no room and its policy is to refuse.
     OverQuota,
+    /// The lock that it was to be stored under is not held, or not by this holder.
+    NotHeld,
 }
 
 /// What came of trying to take a lock.
@@ -131,8 +133,8 @@ pub enum Put {
 pub enum Lock {
     /// The lock is the caller's.
     Acquired,
-    /// Somebody else holds it.
-    Held,
+    /// Somebody else holds it, for so long unless the lease is renewed.
+    Held(Duration),
     /// The tenant holds as many locks as it may.
     TooMany,
 }
@@ -191,17 +193,20 @@ pub trait Store: Send + Sync {
     /// The entry.
     fn get<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Option<(Facts, Bytes)>>>;
 
-    /// Stores an entry, whole or not at all.
+    /// Stores an entry, whole or not at all. With `holder`, the id of a lock's holder, only while
+    /// that one holds the lock at `place`, which is released once the entry is stored.
     fn put<'a>(
         &'a self,
         place: &'a Place,
         value: Bytes,
         life: Life,
         quota: Quota,
+        holder: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Put>>;
 
-    /// Removes the entry; true if there was one.
-    fn delete<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<bool>>;
+    /// Removes the entry; true if there was one. With `lock` also ends the lock at `place`, whoever
+    /// holds it: what its holder then wants to store under it is not stored.
+    fn delete<'a>(&'a self, place: &'a Place, lock: bool) -> BoxFuture<'a, Result<bool>>;
 
     /// Gives the entry a new fresh life from now, its stale time unchanged; false if there is none.
     fn expire<'a>(&'a self, place: &'a Place, fresh: Duration) -> BoxFuture<'a, Result<bool>>;
@@ -224,6 +229,16 @@ pub trait Store: Send + Sync {
 
     /// Releases the lock; false if `id` does not hold it.
     fn unlock<'a>(&'a self, place: &'a Place, id: &'a str) -> BoxFuture<'a, Result<bool>>;
+
+    /// Ends the lock, whoever holds it; false if nobody does.
+    fn end_lock<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<bool>>;
+
+    /// Waits until the lock is free, for `at_most`; the rest of its lease if it is not.
+    fn watch_lock<'a>(
+        &'a self,
+        place: &'a Place,
+        at_most: Duration,
+    ) -> BoxFuture<'a, Result<Option<Duration>>>;
 
     /// Whether the store can serve now.
     fn check(&self) -> BoxFuture<'_, Result<()>>;

@@ -1,15 +1,17 @@
 //! Redis as the store of several replicas.
 //!
-//! An entry at a place is the Redis key `ck:e:PLACE`: one byte 1, the stale time in milliseconds
+//! An entry at a place is the Redis key `ck:{PLACE}:e`: one byte 1, the stale time in milliseconds
 //! (8 bytes, big-endian), the value. It expires after the fresh and the stale time together, so
 //! that what Redis tells of its remaining life tells whether it is fresh, whatever the replicas'
-//! clocks say. Locks lie beside the keys `ck:l:PLACE`, so that they never meet entries.
+//! clocks say. Its lock lies beside `ck:{PLACE}:l`, where no entry ever is: on the same server of a
+//! cluster, and taking it reads no value.
 
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use cachekit_backends::{
-    AsyncBackend, Backend, BackendError, Found, LockReply, RedisBackend, Remaining,
+    AsyncBackend, Backend, BackendError, Found, LockReply, Locking, RedisBackend, Released,
+    Remaining,
 };
 use futures_util::future::BoxFuture;
 
@@ -38,6 +40,10 @@ impl RedisStore {
         self.backend
             .aio()
             .expect("Redis has asynchronous operations")
+    }
+
+    fn locking(&self) -> &dyn Locking {
+        self.backend.lock().expect("Redis has locks")
     }
 
     async fn read(&self, place: &Place) -> Result<Option<Read>> {
@@ -80,11 +86,11 @@ impl Read {
 }
 
 fn entry(place: &Place) -> String {
-    format!("ck:e:{}", place.full())
+    format!("ck:{{{}}}:e", place.full())
 }
 
 fn lock(place: &Place) -> String {
-    format!("ck:l:{}", place.full())
+    format!("ck:{{{}}}:l", place.full())
 }
 
 impl From<BackendError> for StoreError {
@@ -115,6 +121,7 @@ impl Store for RedisStore {
         value: Bytes,
         life: Life,
         _quota: Quota,
+        holder: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Put>> {
         Box::pin(async move {
             let mut stored = BytesMut::with_capacity(HEADER + value.len());
@@ -122,15 +129,31 @@ impl Store for RedisStore {
             stored.put_u64(u64::try_from(life.stale.as_millis()).unwrap_or(u64::MAX));
             stored.put(value);
             let ttl = Some(life.fresh + life.stale);
-            self.aio()
-                .set(&entry(place), &stored, ttl, self.timeout)
-                .await?;
-            Ok(Put::Stored)
+            let (key, lock) = (entry(place), lock(place));
+            let stored = match holder {
+                Some(id) => {
+                    let (stored, timeout) = (&stored, self.timeout);
+                    let backend = &self.backend;
+                    let storing = backend.set_if_held(&key, stored, ttl, &lock, id, timeout);
+                    storing.await?
+                }
+                None => {
+                    self.aio().set(&key, &stored, ttl, self.timeout).await?;
+                    true
+                }
+            };
+            Ok(if stored { Put::Stored } else { Put::NotHeld })
         })
     }
 
-    fn delete<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<bool>> {
-        Box::pin(async move { Ok(self.aio().delete(&entry(place), self.timeout).await?) })
+    fn delete<'a>(&'a self, place: &'a Place, lock: bool) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            if lock {
+                // First: what is stored between the two goes with the second.
+                self.end_lock(place).await?;
+            }
+            Ok(self.aio().delete(&entry(place), self.timeout).await?)
+        })
     }
 
     fn expire<'a>(&'a self, place: &'a Place, fresh: Duration) -> BoxFuture<'a, Result<bool>> {
@@ -156,7 +179,7 @@ impl Store for RedisStore {
                 .await?;
             Ok(match reply {
                 LockReply::Acquired(_) => Lock::Acquired,
-                LockReply::Held { .. } => Lock::Held,
+                LockReply::Held { remaining } => Lock::Held(remaining),
             })
         })
     }
@@ -177,6 +200,34 @@ impl Store for RedisStore {
 
     fn unlock<'a>(&'a self, place: &'a Place, id: &'a str) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move { Ok(self.aio().unlock(&lock(place), id, self.timeout).await?) })
+    }
+
+    fn end_lock<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            let name = self.locking().name(&lock(place));
+            Ok(self.aio().delete(&name, self.timeout).await?)
+        })
+    }
+
+    fn watch_lock<'a>(
+        &'a self,
+        place: &'a Place,
+        at_most: Duration,
+    ) -> BoxFuture<'a, Result<Option<Duration>>> {
+        Box::pin(async move {
+            let key = lock(place);
+            let released = !at_most.is_zero()
+                && self.aio().released(&key, at_most).await? == Released::Notified;
+            if released {
+                return Ok(None);
+            }
+            let name = self.locking().name(&key);
+            let left = self.aio().ttl(&name, self.timeout).await?;
+            Ok(left.map(|left| match left {
+                Remaining::For(left) => left,
+                Remaining::Forever | Remaining::Unknown => Duration::MAX,
+            }))
+        })
     }
 
     fn check(&self) -> BoxFuture<'_, Result<()>> {

@@ -46,6 +46,7 @@ pub trait Face: Sync {
         token: &str,
         timeout: Duration,
     ) -> Result<()>;
+    fn lock_name(&self, key: &str) -> String;
 }
 
 /// The blocking operations.
@@ -143,13 +144,17 @@ impl Face for Blocking<'_> {
         self.locking()
             .set_and_unlock(key, value, ttl, token, timeout)
     }
+
+    fn lock_name(&self, key: &str) -> String {
+        self.locking().name(key)
+    }
 }
 
 /// The asynchronous operations, each driven to its end on a runtime of one thread.
 pub(super) struct Awaited<'a> {
     pub(super) backend: &'a dyn AsyncBackend,
     pub(super) runtime: Runtime,
-    capabilities: Capabilities,
+    of: &'a dyn Backend,
 }
 
 impl<'a> Awaited<'a> {
@@ -162,7 +167,7 @@ impl<'a> Awaited<'a> {
         Some(Self {
             backend: backend.aio()?,
             runtime,
-            capabilities: backend.capabilities(),
+            of: backend,
         })
     }
 }
@@ -173,7 +178,7 @@ impl Face for Awaited<'_> {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.capabilities
+        self.of.capabilities()
     }
 
     fn get(&self, key: &str, want_ttl: bool, timeout: Duration) -> Result<Option<Found>> {
@@ -258,5 +263,12 @@ impl Face for Awaited<'_> {
     ) -> Result<()> {
         self.runtime
             .block_on(self.backend.set_and_unlock(key, value, ttl, token, timeout))
+    }
+
+    fn lock_name(&self, key: &str) -> String {
+        let locking = self.of.lock();
+        locking
+            .expect("a backend with the capability has the lock")
+            .name(key)
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use cachekit_backends::{ErrorKind, LockReply, Remaining};
 
+use super::ttl::assert_endless;
 use super::{Case, Face, TIMEOUT};
 
 pub(super) const CASES: &[Case] = &[
@@ -22,6 +23,7 @@ pub(super) const CASES: &[Case] = &[
         "stored after the lease ended",
         not_stored_after_the_lease_ended,
     ),
+    ("a lock that was taken away", a_lock_that_was_taken_away),
     ("a race has one winner", a_race_has_one_winner),
     ("lock and entry are apart", lock_and_entry_are_apart),
 ];
@@ -140,10 +142,8 @@ fn stored_and_released_at_once(face: &dyn Face, key: &str) {
         .get(key, true, TIMEOUT)
         .expect("get")
         .expect("an entry");
-    assert_eq!(
-        (&found.value[..], found.remaining),
-        (&b"again"[..], Remaining::Forever)
-    );
+    assert_eq!(&found.value[..], b"again");
+    assert_endless(face, Some(found.remaining));
     let error = face
         .set_and_unlock(key, b"no", Some(Duration::ZERO), "b", TIMEOUT)
         .expect_err("zero");
@@ -160,6 +160,32 @@ fn not_stored_after_the_lease_ended(face: &dyn Face, key: &str) {
     face.set_and_unlock(key, b"later", None, "new holder", TIMEOUT)
         .expect("set_and_unlock");
     assert_eq!(face.get(key, false, TIMEOUT).expect("get"), None);
+}
+
+/// Who deletes a lock's name takes it from its holder, who then stores nothing.
+fn a_lock_that_was_taken_away(face: &dyn Face, key: &str) {
+    let [alone, other] = [format!("{key}alone"), format!("{key}other")];
+    for (taken, entries) in [(key, 1), (&alone, 0)] {
+        assert_eq!(lock(face, taken, "a", LEASE), FREE);
+        if entries > 0 {
+            face.set(taken, b"old", None, TIMEOUT).expect("set");
+        }
+        face.set(&other, b"other", None, TIMEOUT).expect("set");
+        let name = face.lock_name(taken);
+        let names = [name.as_str(), taken, &other];
+        let names = if entries > 0 { &names[..] } else { &names[..1] };
+        face.delete_many(names, TIMEOUT).expect("delete_many");
+        assert_eq!(face.exists(&other, TIMEOUT).expect("exists"), entries == 0);
+        face.set_and_unlock(taken, b"late", None, "a", TIMEOUT)
+            .expect("set_and_unlock");
+        assert_eq!(face.get(taken, false, TIMEOUT).expect("get"), None);
+        assert!(!face.unlock(taken, "a", TIMEOUT).expect("unlock"));
+        assert_eq!(lock(face, taken, "b", LEASE), FREE);
+        face.set_and_unlock(taken, b"new", None, "b", TIMEOUT)
+            .expect("set_and_unlock");
+        let found = face.get(taken, false, TIMEOUT).expect("get");
+        assert_eq!(found.expect("it is stored").value, "new");
+    }
 }
 
 fn a_race_has_one_winner(face: &dyn Face, prefix: &str) {

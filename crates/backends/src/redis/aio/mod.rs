@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, try_join, try_join_all};
 
+use super::cluster::are_together;
 use super::command::{self, Command, milliseconds};
 use super::lock::{self, Names};
 use super::node::Request;
@@ -250,47 +251,62 @@ impl AsyncBackend for Servers {
         timeout: Duration,
     ) -> BoxFuture<'a, Result<()>> {
         async move {
-            let names = Names::of(key);
-            let life = ttl.map(|ttl| milliseconds("set", ttl)).transpose()?;
-            let topology = self.topology();
-            if !topology.is_cluster() {
-                let script = lock::set_and_unlock(&names, key, value, life, token);
-                let mut replies = self.run_async("set", key, &[script], timeout).await?;
-                replies.done()?;
-                return Ok(());
-            }
-            let look = [Command::new("GET").arg(&names.lock)];
-            let looking = Request::new("set", &look, timeout);
-            let mut replies = topology.run_async(Some(&names.lock), &looking).await?;
-            if !lock::may_store(replies.value()?.as_deref(), token) {
-                return Ok(());
-            }
-            let batch = [command::set(key, value, life), lock::unlock(&names, token)];
-            let request = Request {
-                batch: &batch[..1],
-                ..looking
-            };
-            let stored = topology
-                .run_async(Some(key), &request)
-                .await
-                .and_then(|mut replies| replies.done());
-            // Released even if the value was not stored: those who wait must not wait in vain.
-            let unlocking = Request {
-                batch: &batch[1..],
-                ..request
-            };
-            let unlocked = topology
-                .run_async(Some(&names.lock), &unlocking)
-                .await
-                .and_then(|mut replies| replies.any());
-            stored?;
-            unlocked?;
-            Ok(())
+            let storing = self.set_if_held(key, value, ttl, key, token, timeout);
+            storing.await.map(drop)
         }
         .boxed()
     }
 
     fn released<'a>(&'a self, key: &'a str, at_most: Duration) -> BoxFuture<'a, Result<Released>> {
         pubsub::released(self.live(), key, at_most).boxed()
+    }
+}
+
+impl Servers {
+    /// Stores the value if `token` holds the lock on `locked`, and releases it; false if it does not
+    /// hold it.
+    pub(super) async fn set_if_held(
+        &self,
+        key: &str,
+        value: &[u8],
+        ttl: Option<Duration>,
+        locked: &str,
+        token: &str,
+        timeout: Duration,
+    ) -> Result<bool> {
+        let names = Names::of(locked);
+        let life = ttl.map(|ttl| milliseconds("set", ttl)).transpose()?;
+        let topology = self.topology();
+        if !topology.is_cluster() || are_together(key, &names.lock) {
+            let script = lock::set_and_unlock(&names, key, value, life, token);
+            return self.run_async("set", key, &[script], timeout).await?.done();
+        }
+        let look = [Command::new("GET").arg(&names.lock)];
+        let looking = Request::new("set", &look, timeout);
+        let mut replies = topology.run_async(Some(&names.lock), &looking).await?;
+        if !lock::may_store(replies.value()?.as_deref(), token) {
+            return Ok(false);
+        }
+        let batch = [command::set(key, value, life), lock::unlock(&names, token)];
+        let request = Request {
+            batch: &batch[..1],
+            ..looking
+        };
+        let stored = topology
+            .run_async(Some(key), &request)
+            .await
+            .and_then(|mut replies| replies.done());
+        // Released even if the value was not stored: those who wait must not wait in vain.
+        let unlocking = Request {
+            batch: &batch[1..],
+            ..request
+        };
+        let unlocked = topology
+            .run_async(Some(&names.lock), &unlocking)
+            .await
+            .and_then(|mut replies| replies.any());
+        stored?;
+        unlocked?;
+        Ok(true)
     }
 }

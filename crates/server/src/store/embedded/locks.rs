@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
 use super::super::{Lock, Place, Scope};
 
@@ -13,6 +14,8 @@ struct Lease {
     id: String,
     until: Instant,
     scope: Scope,
+    /// Those who watch the lock see this go.
+    watched: watch::Sender<()>,
 }
 
 /// The locks that are held.
@@ -26,10 +29,8 @@ struct Table {
 }
 
 impl Table {
-    fn remove(&mut self, full: &str) {
-        let Some(lease) = self.leases.remove(full) else {
-            return;
-        };
+    fn remove(&mut self, full: &str) -> Option<Lease> {
+        let lease = self.leases.remove(full)?;
         let held = self
             .held
             .get_mut(&lease.scope)
@@ -38,6 +39,7 @@ impl Table {
         if *held == 0 {
             self.held.remove(&lease.scope);
         }
+        Some(lease)
     }
 
     /// The lease, if it lasts and `id` holds it.
@@ -59,8 +61,8 @@ impl Locks {
     ) -> Lock {
         let table = &mut *self.0.lock();
         match table.leases.get(place.full()) {
-            Some(lease) if lease.until > now => return Lock::Held,
-            _ => table.remove(place.full()),
+            Some(lease) if lease.until > now => return Lock::Held(lease.until - now),
+            _ => drop(table.remove(place.full())),
         }
         let held = table.held.entry(place.scope().clone()).or_default();
         if *held >= most {
@@ -71,6 +73,7 @@ impl Locks {
             id: id.to_owned(),
             until: now + lease,
             scope: place.scope().clone(),
+            watched: watch::Sender::default(),
         };
         table.leases.insert(place.full().clone(), lease);
         Lock::Acquired
@@ -86,6 +89,10 @@ impl Locks {
         }
     }
 
+    pub(super) fn is_held(&self, place: &Place, id: &str, now: Instant) -> bool {
+        self.0.lock().mine(place, id, now).is_some()
+    }
+
     pub(super) fn release(&self, place: &Place, id: &str, now: Instant) -> bool {
         let mut table = self.0.lock();
         let mine = table.mine(place, id, now).is_some();
@@ -93,6 +100,24 @@ impl Locks {
             table.remove(place.full());
         }
         mine
+    }
+
+    /// Ends the lock, whoever holds it; false if nobody does.
+    pub(super) fn end(&self, place: &Place, now: Instant) -> bool {
+        let ended = self.0.lock().remove(place.full());
+        ended.is_some_and(|lease| lease.until > now)
+    }
+
+    /// The rest of the lease, and what goes when the lock is released; None if it is free.
+    pub(super) fn watch(
+        &self,
+        place: &Place,
+        now: Instant,
+    ) -> Option<(Duration, watch::Receiver<()>)> {
+        let table = self.0.lock();
+        let lease = table.leases.get(place.full())?;
+        let left = lease.until.checked_duration_since(now)?;
+        (!left.is_zero()).then(|| (left, lease.watched.subscribe()))
     }
 
     /// Forgets the leases that have ended.
@@ -127,12 +152,15 @@ mod tests {
         let place = Place::new(&Scope::new(Mode::Live, "t"), "a");
         let start = Instant::now();
         assert_eq!(locks.take(&place, "one", LEASE, start, 9), Lock::Acquired);
-        assert_eq!(locks.take(&place, "two", LEASE, start, 9), Lock::Held);
+        assert_eq!(
+            locks.take(&place, "two", LEASE, start, 9),
+            Lock::Held(LEASE)
+        );
         assert!(!locks.release(&place, "two", start));
         assert!(locks.renew(&place, "one", LEASE, start + LEASE / 2));
         assert_eq!(
             locks.take(&place, "two", LEASE, start + LEASE, 9),
-            Lock::Held
+            Lock::Held(LEASE / 2)
         );
         let later = start + LEASE * 2;
         assert!(!locks.renew(&place, "one", LEASE, later));

@@ -341,20 +341,22 @@ impl Store for EmbeddedStore {
         value: Bytes,
         life: Life,
         quota: Quota,
+        holder: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Put>> {
-        let place = place.clone();
+        let (place, holder) = (place.clone(), holder.map(str::to_owned));
         Box::pin(self.change(move |done| Change::Put {
             place,
             value,
             life,
             quota,
+            holder,
             done,
         }))
     }
 
-    fn delete<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<bool>> {
+    fn delete<'a>(&'a self, place: &'a Place, lock: bool) -> BoxFuture<'a, Result<bool>> {
         let place = place.clone();
-        Box::pin(self.change(move |done| Change::Delete { place, done }))
+        Box::pin(self.change(move |done| Change::Delete { place, lock, done }))
     }
 
     fn expire<'a>(&'a self, place: &'a Place, fresh: Duration) -> BoxFuture<'a, Result<bool>> {
@@ -389,6 +391,37 @@ impl Store for EmbeddedStore {
     fn unlock<'a>(&'a self, place: &'a Place, id: &'a str) -> BoxFuture<'a, Result<bool>> {
         let released = self.shared.locks.release(place, id, Instant::now());
         Box::pin(std::future::ready(Ok(released)))
+    }
+
+    fn end_lock<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<bool>> {
+        let ended = self.shared.locks.end(place, Instant::now());
+        Box::pin(std::future::ready(Ok(ended)))
+    }
+
+    fn watch_lock<'a>(
+        &'a self,
+        place: &'a Place,
+        at_most: Duration,
+    ) -> BoxFuture<'a, Result<Option<Duration>>> {
+        Box::pin(async move {
+            let until = Instant::now() + at_most;
+            loop {
+                let now = Instant::now();
+                let Some((left, mut watched)) = self.shared.locks.watch(place, now) else {
+                    return Ok(None);
+                };
+                if now >= until {
+                    return Ok(Some(left));
+                }
+                // The lease may be renewed before it ends, and the lock taken anew once it is free:
+                // either way it is looked at again, but for a release, which counts at once.
+                let next = until.min(now + left);
+                let gone = tokio::time::timeout_at(next.into(), watched.changed()).await;
+                if gone.is_ok() {
+                    return Ok(None);
+                }
+            }
+        })
     }
 
     fn check(&self) -> BoxFuture<'_, Result<()>> {

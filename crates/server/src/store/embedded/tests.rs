@@ -43,7 +43,7 @@ impl Held {
     }
 
     async fn store(&self, place: &Place, value: Bytes, life: Life, quota: Quota) -> Result<Put> {
-        self.store.put(place, value, life, quota).await
+        self.store.put(place, value, life, quota, None).await
     }
 
     async fn put(&self, place: &Place, value: &str) -> Put {
@@ -97,8 +97,8 @@ async fn entries_come_back_after_closing() {
     held.put(&place("a"), "two").await;
     held.put(&place("large"), &large).await;
     held.put(&place("gone"), "x").await;
-    assert!(held.store.delete(&place("gone")).await.unwrap());
-    assert!(!held.store.delete(&place("gone")).await.unwrap());
+    assert!(held.store.delete(&place("gone"), false).await.unwrap());
+    assert!(!held.store.delete(&place("gone"), false).await.unwrap());
     let usage = held.store.usage();
     let held = held.reopened().await;
     assert_eq!(held.get(&place("a")).await.as_deref(), Some("two"));
@@ -114,7 +114,13 @@ async fn lives_end_and_may_be_prolonged() {
     let held = Held::open();
     let (store, a) = (&held.store, place("a"));
     let put = store
-        .put(&a, Bytes::from_static(b"v"), life(10, 5), Quota::default())
+        .put(
+            &a,
+            Bytes::from_static(b"v"),
+            life(10, 5),
+            Quota::default(),
+            None,
+        )
         .await;
     assert_eq!(put.unwrap(), Put::Stored);
     held.pass(9);
@@ -133,7 +139,7 @@ async fn lives_end_and_may_be_prolonged() {
     assert!(held.store.facts(&a).await.unwrap().unwrap().is_stale());
     held.pass(1);
     assert_eq!(held.get(&a).await, None);
-    assert!(!held.store.delete(&a).await.unwrap());
+    assert!(!held.store.delete(&a, false).await.unwrap());
     assert!(!held.store.expire(&a, Duration::from_secs(1)).await.unwrap());
 }
 
@@ -306,7 +312,7 @@ async fn changes_of_one_entry_that_come_at_once_leave_one() {
             let held = held.clone();
             changes.spawn(async move {
                 match number % 4 {
-                    0 => drop(held.store.delete(&place("a")).await.unwrap()),
+                    0 => drop(held.store.delete(&place("a"), false).await.unwrap()),
                     1 => {
                         let fresh = Duration::from_secs(99);
                         held.store.expire(&place("a"), fresh).await.unwrap();
@@ -342,7 +348,7 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
         .await;
     assert!(matches!(put, Err(StoreError::Full(_))));
     assert_eq!(held.get(&place("a")).await, None);
-    assert!(!held.store.delete(&place("a")).await.unwrap());
+    assert!(!held.store.delete(&place("a"), false).await.unwrap());
     held.store.check().await.unwrap();
 }
 
@@ -407,7 +413,7 @@ proptest! {
                     }
                     Step::Delete(tenant, key) => {
                         let was = model.remove(&(tenant, key)).is_some();
-                        assert_eq!(held.store.delete(&at(tenant, key)).await.unwrap(), was);
+                        assert_eq!(held.store.delete(&at(tenant, key), false).await.unwrap(), was);
                     }
                     Step::Expire(tenant, key, seconds) => {
                         let fresh = Duration::from_secs(u64::from(seconds));
@@ -436,4 +442,86 @@ proptest! {
             }
         });
     }
+}
+
+const LEASE: Duration = Duration::from_secs(60);
+const ID: &str = "0123456789abcdef0123456789abcdef";
+
+async fn put_under(held: &Held, key: &str, id: &str) -> Put {
+    let (place, value) = (place(key), Bytes::from_static(b"v"));
+    let (life, quota) = (life(60, 0), Quota::default());
+    let storing = held.store.put(&place, value, life, quota, Some(id));
+    storing.await.unwrap()
+}
+
+async fn lock(held: &Held, key: &str) {
+    let taken = held.store.lock(&place(key), ID, LEASE).await.unwrap();
+    assert_eq!(taken, Lock::Acquired);
+}
+
+#[tokio::test]
+async fn what_is_stored_under_a_lock_needs_it() {
+    let held = Held::open();
+    let a = place("a");
+    assert_eq!(put_under(&held, "a", ID).await, Put::NotHeld);
+    lock(&held, "a").await;
+    assert_eq!(
+        put_under(&held, "a", &ID.replace('0', "1")).await,
+        Put::NotHeld
+    );
+    assert!(held.store.facts(&a).await.unwrap().is_none());
+    assert_eq!(put_under(&held, "a", ID).await, Put::Stored);
+    assert!(held.store.facts(&a).await.unwrap().is_some());
+    assert_eq!(
+        held.store.watch_lock(&a, Duration::ZERO).await.unwrap(),
+        None
+    );
+    assert_eq!(
+        put_under(&held, "a", ID).await,
+        Put::NotHeld,
+        "it was released"
+    );
+    // An entry and its lock are two things, unless it is said that both go.
+    lock(&held, "a").await;
+    assert!(held.store.delete(&a, false).await.unwrap());
+    assert_eq!(put_under(&held, "a", ID).await, Put::Stored);
+    lock(&held, "a").await;
+    assert!(held.store.delete(&a, true).await.unwrap());
+    assert_eq!(put_under(&held, "a", ID).await, Put::NotHeld);
+    assert!(!held.store.delete(&a, true).await.unwrap());
+    lock(&held, "a").await;
+    assert!(held.store.end_lock(&a).await.unwrap());
+    assert!(!held.store.end_lock(&a).await.unwrap());
+}
+
+/// Whichever comes first: after a deletion that ends the lock, there is no entry.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_and_a_fill_that_meet_leave_nothing() {
+    let held = Held::open();
+    for round in 0..200 {
+        lock(&held, "a").await;
+        let a = place("a");
+        let late = async {
+            for _ in 0..round % 5 {
+                tokio::task::yield_now().await;
+            }
+            held.store.delete(&a, true).await.unwrap()
+        };
+        let (put, deleted) = tokio::join!(put_under(&held, "a", ID), late);
+        assert_eq!(deleted, put == Put::Stored, "round {round}");
+        assert!(held.store.facts(&a).await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_lock_is_watched_until_it_is_free() {
+    let held = Held::open();
+    let a = place("a");
+    assert_eq!(held.store.watch_lock(&a, LEASE).await.unwrap(), None);
+    lock(&held, "a").await;
+    let left = held.store.watch_lock(&a, Duration::ZERO).await.unwrap();
+    assert!(left.is_some_and(|left| left <= LEASE && left + LEASE / 2 > LEASE));
+    let watching = held.store.watch_lock(&a, LEASE * 9);
+    let (left, released) = tokio::join!(watching, held.store.unlock(&a, ID));
+    assert_eq!((left.unwrap(), released.unwrap()), (None, true));
 }

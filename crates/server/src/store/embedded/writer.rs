@@ -24,10 +24,14 @@ pub(super) enum Change {
         value: Bytes,
         life: Life,
         quota: Quota,
+        /// Who must hold the lock, and holds it no longer afterwards.
+        holder: Option<String>,
         done: oneshot::Sender<Result<Put>>,
     },
     Delete {
         place: Place,
+        /// Whether the lock ends as well.
+        lock: bool,
         done: oneshot::Sender<Result<bool>>,
     },
     Expire {
@@ -132,6 +136,7 @@ impl Writer {
         let mut effects = Effects::new();
         let mut outcomes = Vec::new();
         let mut quotas: HashMap<_, Quota> = HashMap::new();
+        let mut stored_under = Vec::new();
         let mut bytes = 0;
         let mut count = 0;
         let mut closing = None;
@@ -144,10 +149,17 @@ impl Writer {
                     value,
                     life,
                     quota,
+                    holder,
                     done,
                 } => {
-                    let put = self.may_put(&place, value.len(), &effects, &quota, now);
+                    let put = match &holder {
+                        Some(id) if !shared.locks.is_held(&place, id, Instant::now()) => {
+                            Ok(Put::NotHeld)
+                        }
+                        _ => self.may_put(&place, value.len(), &effects, &quota, now),
+                    };
                     if matches!(put, Ok(Put::Stored)) {
+                        stored_under.extend(holder.map(|id| (place.clone(), id)));
                         bytes += value.len();
                         let slot = self.new_slot(value.len(), life, now);
                         quotas.insert(place.scope().clone(), quota);
@@ -160,7 +172,10 @@ impl Writer {
                         Err(error) => drop(done.send(Err(error))),
                     }
                 }
-                Change::Delete { place, done } => {
+                Change::Delete { place, lock, done } => {
+                    if lock {
+                        shared.locks.end(&place, Instant::now());
+                    }
                     let effect = self.effect(&mut effects, place);
                     let old = effect.after.take();
                     effect.value = None;
@@ -192,6 +207,10 @@ impl Writer {
             Ok(()) => self.show(effects, &quotas),
             Err(_) => Vec::new(),
         };
+        // Only now: whoever is woken finds the value.
+        for (place, id) in stored_under.iter().filter(|_| committed.is_ok()) {
+            shared.locks.release(place, id, Instant::now());
+        }
         for outcome in outcomes {
             outcome.send(&committed);
         }
