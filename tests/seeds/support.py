@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 import types
 from collections.abc import Generator
@@ -27,6 +28,18 @@ def run(block: str, name: str = "guide", **names: Any) -> Any:
     module.__dict__.update(names)
     with importable(name, module):
         exec(compile(block, f"<{name}>", "exec"), module.__dict__)
+    return module
+
+
+async def run_async(block: str, name: str = "guide", **names: Any) -> Any:
+    """`run` of a block that awaits outside of functions, as notebooks do."""
+    module: Any = types.ModuleType(name)
+    module.__dict__.update(names)
+    with importable(name, module):
+        code = compile(block, f"<{name}>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        awaitable = eval(code, module.__dict__)
+        if awaitable is not None:
+            await awaitable
     return module
 
 

@@ -15,11 +15,7 @@ import pytest
 from tests.seeds.support import Counted, run
 from tests.support.redis_servers import RedisServer
 
-
-@pytest.fixture
-def redis_environment(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisServer:
-    monkeypatch.setenv("REDIS_URL", redis_server.url)
-    return redis_server
+SECRET_KEY = "ab" * 32
 
 
 def test_zero_config_and_manual_control() -> None:
@@ -37,16 +33,19 @@ def expensive_function():
 def minimal(): return do_expensive_computation()
 @cache.production(backend=None) # Reliability-critical: payments, APIs
 def production(): return do_expensive_computation()
+@cache.secure(master_key=secret_key, backend=None) # Security-critical: PII, medical, financial (requires CACHEKIT_MASTER_KEY env var)
+def secure(): return do_expensive_computation()
 # Manual control when needed (1% of use cases)
 @cache(ttl=3600, namespace="custom", backend=None)
 def custom_function():
     return do_expensive_computation()
 """,
         do_expensive_computation=do_expensive_computation,
+        secret_key=SECRET_KEY,
     )
-    for name in ("expensive_function", "minimal", "production", "custom_function"):
+    for name in ("expensive_function", "minimal", "production", "secure", "custom_function"):
         assert getattr(module, name)() == getattr(module, name)() == 7
-    assert len(do_expensive_computation.calls) == 4
+    assert len(do_expensive_computation.calls) == 5
 
 
 def test_every_parameter_by_hand() -> None:
@@ -283,21 +282,6 @@ result = compute_results(123) # Multi-language compatible
     assert isinstance(first.result["timestamp"], datetime)
     assert second.result == first.result
     assert second.compute_results.cache_info().l2_hits == 1
-
-
-def test_serializers_by_name() -> None:
-    run(
-        """
-from cachekit import cache
-# By name (string)
-@cache(serializer="std", backend=None) # StandardSerializer (alias)
-def named(): return 1
-# No parameter = default StandardSerializer
-@cache(ttl=3600, backend=None) # Uses StandardSerializer automatically
-def unnamed(): return 1
-assert named() == unnamed() == 1
-"""
-    )
 
 
 def test_namespaces_and_versions() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import pytest
 
 from cachekit.backends import BaseBackend, RedisBackend
 from tests.seeds.support import Counted, run
+from tests.support.cachekit_server import CachekitServer
 from tests.support.redis_servers import RedisServer
 from tests.unit.face.test_provider import Store
 
@@ -46,32 +47,37 @@ def test_the_printed_protocol_is_ours() -> None:
     }
 
 
-def test_an_explicit_backend_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
-    store = Store()
+def test_an_explicit_backend_wins(
+    api_environment: CachekitServer, redis_environment: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = run(
         """
 from cachekit import cache
+from cachekit.backends.cachekitio import CachekitIOBackend
+
+custom_backend = CachekitIOBackend()
 
 @cache(backend=custom_backend)  # Uses custom backend explicitly
 def explicit_backend():
     return data()
 """,
-        custom_backend=store,
         data=Counted(3),
     )
+    monkeypatch.delenv("CACHEKIT_API_KEY")
     assert module.explicit_backend() == 3
-    assert len(store.results()) == 1
+    assert module.custom_backend.exists(module.explicit_backend.key_for())
+    assert redis_environment.keys() == []
 
 
-def test_a_default_backend_for_all(redis_server: RedisServer) -> None:
+def test_a_default_backend_for_all(tmp_path: Path) -> None:
     data = Counted([1, 2])
-    backend: Any = RedisBackend(redis_server.url)
-    module = run(
-        """
+    block = """
 from cachekit import cache
 from cachekit.config.decorator import set_default_backend
+from cachekit.backends.file import FileBackend, FileBackendConfig
 
+# Set once at application startup
+file_backend = FileBackend(FileBackendConfig(cache_dir="/var/cache/myapp"))
 set_default_backend(file_backend)
 
 # All decorators now use file backend — no backend= needed
@@ -82,13 +88,13 @@ def fast_lookup():
 @cache.production(ttl=600)
 def critical_function():
     return data()
-""",
-        file_backend=backend,
-        data=data,
-    )
-    assert module.fast_lookup() == module.critical_function() == [1, 2]
-    for function in (module.fast_lookup, module.critical_function):
-        assert backend.exists(function.key_for())
+"""
+    for _ in range(2):
+        module = run(block.replace("/var/cache", str(tmp_path)), data=data)
+        assert module.fast_lookup() == module.critical_function() == [1, 2]
+        for function in (module.fast_lookup, module.critical_function):
+            assert module.file_backend.exists(function.key_for())
+    assert len(data.calls) == 2
 
 
 @pytest.mark.parametrize("variable", ["CACHEKIT_REDIS_URL", "REDIS_URL"])

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
+import shlex
 import textwrap
+from typing import Any
 
 import pytest
 
 from cachekit import ConfigurationError, get_settings
+from cachekit.backends import RedisBackend
+from cachekit.backends.cachekitio import CachekitIOBackendConfig
+from cachekit.backends.file import FileBackendConfig
+from cachekit.backends.memcached import MemcachedBackendConfig
 from cachekit.config import CachekitConfig
 from tests.seeds.support import Counted, run
+from tests.support.cachekit_server import CachekitServer
 from tests.support.redis_servers import RedisServer
 
 
@@ -29,6 +37,8 @@ def fetch_data():
     assert len(expensive_computation.calls) == 1
     assert other_process.fetch_data.cache_info().l2_hits == 1
 
+
+PRINTED_AS_CORRECT = "a1b2c3d4e5f6789012345678901234567890abcdef12345678901234567890"
 
 ENVIRONMENT = """
 # Redis Connection
@@ -137,19 +147,31 @@ def secure_function():
     assert module.secure_function.cache_info().hits == 1
 
 
-def test_io_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    io = """
+IO = """
+import os
 from cachekit import cache
+
+os.environ["CACHEKIT_API_KEY"] = "ck_live_your_key_here"
 
 # All production-grade features enabled: L1, circuit breaker, adaptive timeout, monitoring
 @cache.io(ttl=300)
 def fetch_data(user_id: int):
     return expensive_api_call(user_id)
 """
+
+
+def test_io(api_environment: CachekitServer) -> None:
+    expensive_api_call = Counted(lambda user_id: {"id": user_id})
+    block = IO.replace("ck_live_your_key_here", api_environment.key)
+    for _ in range(2):
+        module = run(block, expensive_api_call=expensive_api_call)
+        assert module.fetch_data(1) == module.fetch_data(1) == {"id": 1}
+    assert len(expensive_api_call.calls) == 1
+
+
+def test_io_needs_a_key() -> None:
     with pytest.raises(ConfigurationError, match="CACHEKIT_API_KEY"):
-        run(io)
-    monkeypatch.setenv("CACHEKIT_API_KEY", "ck_live_your_key_here")
-    assert run(io).fetch_data.__name__ == "fetch_data"
+        run("\n".join(line for line in IO.splitlines() if "environ" not in line))
 
 
 def test_local_development() -> None:
@@ -195,6 +217,121 @@ def test_function():
     assert redis_server.url in capsys.readouterr().out
 
 
+API = """
+# Required: API key for authentication (ck_live_... format)
+CACHEKIT_API_KEY=ck_live_your_key_here
+
+# Optional: API endpoint (default: https://api.cachekit.io)
+CACHEKIT_API_URL=https://api.cachekit.io
+
+# Optional: Request timeout in seconds (default: 5.0, must be > 0)
+CACHEKIT_TIMEOUT=5.0
+
+# Optional: Maximum retry attempts for transient errors (default: 3, minimum: 0)
+CACHEKIT_MAX_RETRIES=3
+
+# Optional: HTTP connection pool size (default: 10, must be > 0)
+CACHEKIT_CONNECTION_POOL_SIZE=10
+
+# Optional: Allow custom API hostname - disables SSRF hostname allowlist (default: false)
+# Only set to true when pointing at a private test server
+CACHEKIT_ALLOW_CUSTOM_HOST=false
+"""
+
+FILE = """
+# Directory for cache files (default: system temp dir + /cachekit)
+CACHEKIT_FILE_CACHE_DIR=/tmp/cachekit
+
+# Maximum total cache size in MB (default: 1024, range: 1-1,000,000)
+CACHEKIT_FILE_MAX_SIZE_MB=1024
+
+# Maximum single value size in MB (default: 100, max: 50% of MAX_SIZE_MB)
+CACHEKIT_FILE_MAX_VALUE_MB=100
+
+# Maximum number of cache entries (default: 10000, range: 100-1,000,000)
+CACHEKIT_FILE_MAX_ENTRY_COUNT=10000
+
+# Lock acquisition timeout in seconds (default: 5.0, range: 0.5-30.0)
+CACHEKIT_FILE_LOCK_TIMEOUT_SECONDS=5.0
+"""
+
+MEMCACHED = """
+# Server list (JSON array format, default: ["127.0.0.1:11211"])
+CACHEKIT_MEMCACHED_SERVERS='["mc1:11211", "mc2:11211"]'
+
+# Timeouts
+CACHEKIT_MEMCACHED_CONNECT_TIMEOUT=2.0    # Default: 2.0 seconds (range: 0.1-30.0)
+CACHEKIT_MEMCACHED_TIMEOUT=1.0             # Default: 1.0 seconds (range: 0.1-30.0)
+
+# Connection pool
+CACHEKIT_MEMCACHED_MAX_POOL_SIZE=10        # Default: 10 per server (range: 1-100)
+CACHEKIT_MEMCACHED_RETRY_ATTEMPTS=2        # Default: 2 (range: 0-10)
+
+# Optional key prefix for namespace isolation
+CACHEKIT_MEMCACHED_KEY_PREFIX="myapp:"     # Default: "" (none)
+"""
+
+
+@pytest.mark.parametrize(
+    ("printed", "prefix", "model", "required"),
+    [
+        (API, "CACHEKIT_", CachekitIOBackendConfig, {"api_key"}),
+        (FILE, "CACHEKIT_FILE_", FileBackendConfig, {"cache_dir"}),
+        (MEMCACHED, "CACHEKIT_MEMCACHED_", MemcachedBackendConfig, {"servers", "key_prefix"}),
+    ],
+    ids=["api", "file", "memcached"],
+)
+def test_a_backends_environment(
+    printed: str, prefix: str, model: Any, required: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is printed is read as it would be from a shell, and each value but those is the default."""
+    names: list[str] = []
+    for word in shlex.split(printed.replace("/tmp/", "/elsewhere/"), comments=True):
+        variable, _, value = word.partition("=")
+        monkeypatch.setenv(variable, value)
+        names.append(variable[len(prefix) :].lower())
+    config = model()
+    fields = model.model_fields
+    different = {name for name in names if getattr(config, name) != fields[name].get_default(call_default_factory=True)}
+    assert different == required
+    if model is MemcachedBackendConfig:
+        assert (config.servers, config.key_prefix) == (("mc1:11211", "mc2:11211"), "myapp:")
+
+
+@pytest.mark.parametrize(("key", "remedy"), [("my-secret-key", "hex"), ("abcd1234", "32"), (PRINTED_AS_CORRECT, "31")])
+def test_a_wrong_master_key(key: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guide's last one is printed as correct and is a byte too short."""
+    monkeypatch.setenv("CACHEKIT_MASTER_KEY", key)
+    with pytest.raises(ConfigurationError, match=remedy) as raised:
+        run("from cachekit import cache\n@cache.secure(backend=None)\ndef f(): return 1").f()
+    assert key not in str(raised.value)
+
+
+def test_a_generated_master_key(monkeypatch: pytest.MonkeyPatch, redis_environment: RedisServer) -> None:
+    exports = """
+export CACHEKIT_MASTER_KEY=$(openssl rand -hex 32)
+export CACHEKIT_ENABLE_COMPRESSION=true
+export LOG_LEVEL=WARNING
+""".replace("$(openssl rand -hex 32)", secrets.token_hex(32))
+    for line in exports.strip().splitlines():
+        name, value = line[len("export ") :].split("=")
+        monkeypatch.setenv(name, value)
+    module = run("from cachekit import cache\n@cache.secure\ndef f(): return 'in the clear'")
+    assert module.f() == module.f() == "in the clear"
+    stored = RedisBackend(redis_environment.url).get(module.f.key_for())
+    assert stored
+    assert b"in the clear" not in stored
+
+
+def test_a_wrong_prefix_is_hinted_at(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    from cachekit.config import fields
+
+    monkeypatch.setattr(fields, "_hinted", False)
+    monkeypatch.setenv("CACHE_REDIS_URL", "redis://elsewhere:6379")
+    assert get_settings().redis_url == "redis://localhost:6379"
+    assert "CACHEKIT_REDIS_URL" in caplog.text
+
+
 @pytest.mark.parametrize(
     "exports",
     [
@@ -209,6 +346,10 @@ export CACHEKIT_SOCKET_TIMEOUT=5.0
 export CACHEKIT_SOCKET_CONNECT_TIMEOUT=5.0
 """,
         "export CACHEKIT_MAX_CHUNK_SIZE_MB=10",
+        """
+export CACHEKIT_ENABLE_COMPRESSION=true
+export CACHEKIT_COMPRESSION_LEVEL=6
+""",
     ],
 )
 def test_printed_exports(exports: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,7 +178,8 @@ def _of_pandas(frame: Any) -> Any:
 
 def _pandas_metadata(table: Any) -> dict[str, Any]:
     """What pyarrow says in the schema of the DataFrame that a table was."""
-    return json.loads((table.schema.metadata or {}).get(_PANDAS, b"{}"))
+    metadata: dict[str, Any] = json.loads((table.schema.metadata or {}).get(_PANDAS, b"{}"))
+    return metadata
 
 
 def _check_attrs(attrs: dict[Any, Any]) -> None:
