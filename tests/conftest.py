@@ -6,6 +6,7 @@ marked by the servers they ask for, so ``pytest -m "not redis"`` runs what needs
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -49,6 +50,8 @@ settings.load_profile("cachekit")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Up to Python 3.11 pytest-asyncio would otherwise have a loop made that it never closes.
+    asyncio.set_event_loop(None)
     for name, meaning in MARKS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
 
