@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -108,6 +108,41 @@ fn a_directory_that_others_may_write_to_is_refused() {
     let file = directory.path().join("file");
     File::create(&file).expect("a file");
     refused(&file);
+}
+
+#[test]
+fn files_of_others_are_refused() {
+    let directory = TempDir::new();
+    let path = directory.path().join("c");
+    set(&open(&path), "long", &[1; 100_000]);
+    let large = fs::read_dir(path.join("store-1/large")).expect("a directory");
+    let large = large.map(|entry| entry.expect("an entry").path()).next();
+    let large = large.expect("a file");
+    for file in ["index", "data", "lock", "alive"] {
+        let file = path.join("store-1").join(file);
+        let aside = directory.path().join("aside");
+        fs::rename(&file, &aside).expect("renamed");
+        let status = Command::new("mkfifo").arg(&file).status().expect("mkfifo");
+        assert!(status.success());
+        let error = refused(&path);
+        assert_eq!(error.kind(), ErrorKind::Permanent, "{error}");
+        inspect(&path, |_, _| {}).expect_err("a pipe");
+        fs::rename(&aside, &file).expect("renamed");
+        if chown(&file, Some(12_345), None).is_err() {
+            continue; // Only root can give files away.
+        }
+        let error = refused(&path);
+        assert!(error.to_string().contains("user 12345"), "{error}");
+        inspect(&path, |_, _| {}).expect_err("not ours");
+        chown(&file, Some(0), None).expect("chown");
+    }
+    let backend = open(&path);
+    assert_eq!(get(&backend, "long"), Some(vec![1; 100_000]));
+    if chown(&large, Some(12_345), None).is_ok() {
+        let error = backend.get("long", false, TIMEOUT).expect_err("not ours");
+        assert_eq!(error.kind(), ErrorKind::Permanent, "{error}");
+        assert!(large.exists());
+    }
 }
 
 #[test]

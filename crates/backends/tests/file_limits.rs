@@ -2,11 +2,14 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cachekit_backends::file::{Listed, ListedKind, inspect};
-use cachekit_backends::{Backend, Detail, ErrorKind, FileBackend, FileConfig, LockReply};
+use cachekit_backends::{
+    Backend, BackendError, Detail, ErrorKind, FileBackend, FileConfig, LockReply,
+};
 use cachekit_testkit::TempDir;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -238,4 +241,83 @@ fn lives_end_by_the_clock() {
     assert_eq!(kept.count(), 1);
     let damaged = |entry: &Listed| entry.kind == ListedKind::Damaged;
     assert!(!found.iter().any(damaged), "{found:?}");
+}
+
+/// The signal that the kernel sends a process that writes beyond this limit would end it.
+#[test]
+fn a_limit_on_the_length_of_files_ends_no_process() {
+    let directory = TempDir::new();
+    let output = Command::new(std::env::current_exe().expect("this test has a file"))
+        .args([
+            "--exact",
+            "writes_within_a_limit",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env("CACHEKIT_TEST_DIRECTORY", directory.path())
+        .output()
+        .expect("a process");
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{:?} {out}{err}", output.status);
+    assert!(out.contains("1 passed"), "{out}");
+}
+
+#[test]
+#[ignore = "a program of the test above"]
+fn writes_within_a_limit() {
+    let directory = std::env::var("CACHEKIT_TEST_DIRECTORY").expect("the directory");
+    let limit = |bytes: u64| {
+        let limit = libc::rlimit {
+            rlim_cur: bytes,
+            rlim_max: libc::RLIM_INFINITY,
+        };
+        // SAFETY: the structure is whole, and this process is for this test alone.
+        let done = unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
+        assert_eq!(done, 0);
+    };
+    let refused = |done: Result<(), BackendError>| {
+        let error = done.expect_err("it is too long");
+        assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
+        assert!(error.to_string().contains("RLIMIT_FSIZE"), "{error}");
+    };
+    let path = Path::new(&directory);
+    // Not even the index can be made.
+    limit(1 << 20);
+    refused(open(FileConfig::new(path.join("a"))).open());
+    // Long values cannot, and the data file ends before the 1600th slot.
+    limit(100 << 20);
+    let backend = open(
+        FileConfig::new(path.join("b"))
+            .max_size_mb(4096)
+            .max_value_mb(1024),
+    );
+    refused(backend.set("long", &vec![1; 101 << 20], None, TIMEOUT));
+    let mut stored = 0;
+    loop {
+        match backend.set(&format!("k{stored}"), b"value", None, TIMEOUT) {
+            Ok(()) => stored += 1,
+            error => break refused(error),
+        }
+    }
+    assert!((1000..=1600).contains(&stored), "{stored}");
+    let found = backend.get("k0", false, TIMEOUT).expect("get");
+    assert_eq!(found.expect("an entry").value, "value");
+    // A limit that comes later, below what is there already: what is there is read, and nothing is written.
+    limit(1 << 20);
+    let found = backend.get("k1", false, TIMEOUT).expect("get");
+    assert_eq!(found.expect("an entry").value, "value");
+    refused(backend.set("k1", b"other", None, TIMEOUT));
+    refused(backend.delete("k2", TIMEOUT).map(drop));
+    // Without the limit all is as it was.
+    limit(libc::RLIM_INFINITY);
+    backend.set("last", b"value", None, TIMEOUT).expect("set");
+    let found = backend.get("k1", false, TIMEOUT).expect("get");
+    assert_eq!(found.expect("an entry").value, "value");
+    inspect(path.join("b"), |entry, _| {
+        assert_eq!(entry.kind, ListedKind::Value, "{entry:?}");
+    })
+    .expect("a store");
 }

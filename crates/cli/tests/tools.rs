@@ -57,9 +57,16 @@ fn store(path: &Path) -> FileBackend {
     };
     let price = KeyPrefix::new(Some("shop"), "shop.prices", "price");
     let plain = Header::msgpack(Serializer::Default, true);
-    for args in [b"1", b"2"] {
+    let of_generation = |number| Header {
+        x: Extension {
+            generation: Some(number),
+            ..Extension::default()
+        },
+        ..plain.clone()
+    };
+    for (args, number) in [(b"1", 7), (b"2", 7), (b"3", 6)] {
         let key = price.key(args, true, SerializerCode::Std);
-        set(&key, &framed(&plain, b"hidden"), Some(3600));
+        set(&key, &framed(&of_generation(number), b"hidden"), Some(3600));
     }
     let sealed = Header {
         original_type: Some("numpy".into()),
@@ -102,7 +109,8 @@ fn inspect_explains_entries_by_key_and_header() {
     let (out, code) = printed(&["inspect", shown], &[]);
     assert_eq!(code, Some(0), "{out}");
     for expected in [
-        "4 values, 1 generation, 1 lock;",
+        "4 values, 1 cleared, 1 generation, 1 lock;",
+        "- cleared: stored before",
         "never touched by it: README",
         "default, compressed",
         "auto numpy, encrypted",
@@ -128,7 +136,7 @@ fn inspect_explains_entries_by_key_and_header() {
     assert_eq!(code, Some(0));
     assert_eq!(all["sound"], true);
     assert_eq!(all["counts"]["value"], 4);
-    assert_eq!(all["entries"].as_array().map(Vec::len), Some(6));
+    assert_eq!(all["entries"].as_array().map(Vec::len), Some(7));
     let (some, _) = json(&["inspect", "--json", "--tenant", "acme"], &variables);
     let [entry] = &some["entries"].as_array().expect("entries")[..] else {
         panic!("{some}");
@@ -140,8 +148,9 @@ fn inspect_explains_entries_by_key_and_header() {
     assert!(entry["file"].is_string() && entry["size"].as_u64() > Some(100_000));
     assert!(entry["age_seconds"].as_u64() < Some(60), "{entry}");
     for (filter, expected) in [
-        (["--namespace", "shop"], 2),
-        (["--function", "prices"], 2),
+        (["--namespace", "shop"], 3),
+        (["--function", "prices"], 3),
+        (["--kind", "cleared"], 1),
         (["--key", "by hand"], 2),
         (["--kind", "lock"], 1),
         (["--kind", "damaged"], 0),
@@ -155,7 +164,7 @@ fn inspect_explains_entries_by_key_and_header() {
     let (largest, _) = json(&["inspect", "--json", "--sort", "size"], &variables);
     assert_eq!(largest["entries"][0]["function"], "patients.load");
     let (limited, _) = printed(&["inspect", "--limit", "2"], &variables);
-    assert!(limited.contains("… and 4 more"), "{limited}");
+    assert!(limited.contains("… and 5 more"), "{limited}");
 }
 
 #[test]
@@ -190,7 +199,10 @@ fn inspect_changes_nothing_and_finds_damage() {
     let shown = path.to_str().expect("a plain path");
     let (out, code) = printed(&["inspect", shown], &[]);
     assert_eq!(code, Some(3), "{out}");
-    assert!(out.contains("3 values, 1 generation, 1 damaged;"), "{out}");
+    assert!(
+        out.contains("3 values, 1 cleared, 1 generation, 1 damaged;"),
+        "{out}"
+    );
     assert!(out.contains("- damaged: does not verify"), "{out}");
     let (found, code) = json(&["inspect", shown, "--json"], &[]);
     assert_eq!((&found["sound"], code), (&Value::Bool(false), Some(3)));

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, fchmod, fstat, mkdirat, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fchmod, fstat, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -30,12 +30,16 @@ pub(super) struct Directory {
     /// The path of the store's own directory.
     pub(super) path: PathBuf,
     file_mode: u32,
+    /// Whose the directories are, and all files must be.
+    owner: u32,
 }
 
-const READ: OFlags = OFlags::RDONLY
-    .union(OFlags::CLOEXEC)
-    .union(OFlags::NOFOLLOW);
-const WRITE: OFlags = OFlags::RDWR.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+// Opening a pipe that somebody has put there would wait for its other end.
+const SAFE: OFlags = OFlags::CLOEXEC
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK);
+const READ: OFlags = OFlags::RDONLY.union(SAFE);
+const WRITE: OFlags = OFlags::RDWR.union(SAFE);
 
 impl Directory {
     /// Opens the directories, and makes those that are missing.
@@ -76,6 +80,7 @@ impl Directory {
             store,
             path: directory.join(STORE),
             file_mode: config.file_mode,
+            owner: geteuid().as_raw(),
         })
     }
 
@@ -95,7 +100,9 @@ impl Directory {
             ),
             error => refused(&path, error),
         })?;
+        let found = fstat(&store).map_err(|error| refused(&path, error))?;
         Ok(Self {
+            owner: found.st_uid,
             store,
             large: open(&path.join(LARGE))?,
             wake: open(&path.join(WAKE))?,
@@ -111,7 +118,7 @@ impl Directory {
 
     /// Opens a file of the store to read.
     pub(super) fn file_to_read(&self, name: &str) -> io::Result<File> {
-        Ok(File::from(openat(&self.store, name, READ, Mode::empty())?))
+        self.own(openat(&self.store, name, READ, Mode::empty())?)
     }
 
     /// Makes the file of a large value.
@@ -121,7 +128,7 @@ impl Directory {
 
     /// Opens the file of a large value.
     pub(super) fn large(&self, name: &str) -> io::Result<File> {
-        Ok(File::from(openat(&self.large, name, READ, Mode::empty())?))
+        self.own(openat(&self.large, name, READ, Mode::empty())?)
     }
 
     /// Removes the file of a large value; one that is gone already is as good.
@@ -150,7 +157,23 @@ impl Directory {
             Ok(_) if flags.contains(OFlags::EXCL) => return Err(Errno::EXIST.into()),
             known => known?,
         };
-        Ok(File::from(file))
+        self.own(file)
+    }
+
+    /// Refuses what somebody else has put among the files: where others may write to the directory, as
+    /// `dir_permissions` can let them.
+    fn own(&self, file: OwnedFd) -> io::Result<File> {
+        let found = fstat(&file)?;
+        let regular = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+        if found.st_uid == self.owner && regular {
+            return Ok(File::from(file));
+        }
+        let message = format!(
+            "a file in {} belongs to user {} or is none; remove it",
+            self.path.display(),
+            found.st_uid
+        );
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
     }
 }
 

@@ -38,7 +38,13 @@ fn meaning(error: &io::Error) -> (ErrorKind, &'static str) {
             | libc::ESTALE,
         ) => (Transient, ""),
         _ if error.kind() == io::ErrorKind::TimedOut => (Timeout, ""),
-        _ if error.kind() == io::ErrorKind::Unsupported => (Permanent, ""),
+        _ if matches!(
+            error.kind(),
+            io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
+        ) =>
+        {
+            (Permanent, "")
+        }
         _ => (Unknown, ""),
     }
 }

@@ -14,7 +14,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use twox_hash::XxHash3_64;
 
 use super::layout::{Record, Slot};
-use super::live::Live;
+use super::live::{Live, within_limit};
 
 /// From this length on a file is mapped; below, reading it costs less.
 const MAP_FROM: u64 = 1 << 20;
@@ -47,6 +47,7 @@ pub(super) fn draft_owner(name: &str) -> Option<u64> {
 impl Draft {
     /// Begins the record of `key` with a value of `len` bytes.
     pub(super) fn new(live: &Arc<Live>, key: &str, len: u64) -> io::Result<Self> {
+        within_limit(Record::size(key, len))?;
         let name = draft_name(live.alive.own()?);
         let file = live.directory.new_large(&name)?;
         let id = live.new_id();

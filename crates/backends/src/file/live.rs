@@ -16,6 +16,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock, fstat};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::alive::{Alive, random};
 use super::config::FileConfig;
@@ -104,9 +105,12 @@ impl Live {
     pub(super) fn read_only(directory: Directory) -> io::Result<Self> {
         let open = |name| directory.file_to_read(name);
         let (index, data, lock) = (open("index")?, open("data")?, open("lock")?);
-        // Without it nobody holds a lock of a key.
-        let alive = Alive::new(open("alive").ok());
-        Self::of(directory, index, data, lock, alive, false)
+        let alive = match open("alive") {
+            Ok(alive) => Some(alive),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Self::of(directory, index, data, lock, Alive::new(alive), false)
     }
 
     fn of(
@@ -226,7 +230,7 @@ impl Live {
 
     /// Tells eviction that a slot was read.
     pub(super) fn visit(&self, index: u32, slot: &Slot) {
-        if self.writable && !slot.visited {
+        if self.writable && !slot.visited && within_limit(INDEX_LEN).is_ok() {
             // A hint: what is lost with a failure is one entry's second chance.
             let _ = self.index.write_all_at(&[1], visited_at(index));
         }
@@ -300,6 +304,7 @@ fn make_index(directory: &Directory, index: File) -> io::Result<()> {
         directory.file("index")?
     };
     // The header last: without it, the file is not whole.
+    within_limit(INDEX_LEN)?;
     index.set_len(INDEX_LEN)?;
     let header = Header {
         boot: boot(),
@@ -316,6 +321,15 @@ fn boot() -> u64 {
         std::fs::read(Path::new("/proc/sys/kernel/random/boot_id"))
             .map_or(0, |text| twox_hash::XxHash3_64::oneshot(&text))
     })
+}
+
+/// Refuses what would make a file longer than the process may (`RLIMIT_FSIZE`). The kernel answers that with
+/// a signal, which ends a program that does not expect it.
+pub(super) fn within_limit(end: u64) -> io::Result<()> {
+    match getrlimit(Resource::Fsize).current {
+        Some(limit) if end > limit => Err(Errno::FBIG.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Tries to take the lock among processes.

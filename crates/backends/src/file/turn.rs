@@ -13,10 +13,10 @@ use super::error::damaged;
 use super::evict::{self, Limits};
 use super::large::Draft;
 use super::layout::{
-    BLOCK, Beginning, Bucket, Header, Kind, Record, SLOTS, Slot, blocks, bucket_at, key_hash,
-    region_at, slot_at,
+    BLOCK, Beginning, Bucket, Header, INDEX_LEN, Kind, Record, SLOTS, Slot, blocks, bucket_at,
+    key_hash, region_at, slot_at,
 };
-use super::live::{Live, try_flock};
+use super::live::{Live, try_flock, within_limit};
 use super::recover;
 
 /// The right to change the store, until dropped.
@@ -65,6 +65,7 @@ impl<'a> Turn<'a> {
         if !live.writable {
             return Err(rustix::io::Errno::ROFS.into());
         }
+        within_limit(INDEX_LEN)?;
         let Some(thread) = live.thread.try_lock() else {
             return Ok(Entry::Busy);
         };
@@ -222,7 +223,9 @@ impl<'a> Turn<'a> {
         match content {
             Content::Small(value) => {
                 let record = Record::encode(key, value, slot.id);
-                let written = self.live.data.write_all_at(&record, region_at(index));
+                let at = region_at(index);
+                let written = within_limit(at + record.len() as u64)
+                    .and_then(|()| self.live.data.write_all_at(&record, at));
                 if let Err(error) = written {
                     self.give_up(index, found)?;
                     return Err(error);

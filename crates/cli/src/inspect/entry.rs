@@ -1,5 +1,6 @@
 //! One entry, explained by its key and by the header of its value.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use cachekit::backends::Remaining;
@@ -9,8 +10,9 @@ use cachekit_wire::generation::Generation;
 use cachekit_wire::keys::{KeyKind, KeyParts};
 
 /// What entries are.
-pub(super) const KINDS: [&str; 6] = [
+pub(super) const KINDS: [&str; 7] = [
     "value",
+    "cleared",
     "generation",
     "lock",
     "free-lock",
@@ -32,6 +34,8 @@ pub(super) struct Entry {
     /// None is for ever.
     pub(super) left: Option<Duration>,
     pub(super) content: Content,
+    /// The key of the item that says whether it counts.
+    generation_key: Option<String>,
     pub(super) file: Option<String>,
 }
 
@@ -85,6 +89,7 @@ impl Entry {
             },
             namespace: namespace.map(str::to_owned),
             function: function.map(str::to_owned),
+            generation_key: parts.generation_key(),
             tenant: parts.tenant,
             size: listed.size,
             on_disk: listed.on_disk,
@@ -134,6 +139,23 @@ impl Content {
             }
             Self::Other(FrameError::NotAFrame) => "not a cachekit value".to_owned(),
             Self::Other(_) => "a frame that cannot be read".to_owned(),
+        }
+    }
+}
+
+/// Tells the values apart that do not count any more, because their function was cleared after they were
+/// stored.
+pub(super) fn mark_cleared(entries: &mut [Entry]) {
+    let item = |entry: &Entry| match entry.content {
+        Content::Generation(item) => Some((entry.key.clone(), item)),
+        _ => None,
+    };
+    let items: HashMap<String, Generation> = entries.iter().filter_map(item).collect();
+    for entry in entries.iter_mut().filter(|entry| entry.kind == "value") {
+        if let (Some(header), Some(key)) = (entry.header(), &entry.generation_key)
+            && !Generation::counts(items.get(key).copied(), header.x.generation)
+        {
+            entry.kind = "cleared";
         }
     }
 }

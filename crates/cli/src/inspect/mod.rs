@@ -127,13 +127,14 @@ pub(crate) fn run(arguments: &ArgMatches) -> Result<ExitCode, Failure> {
     let filter = Filter::new(arguments);
     let (mut entries, mut counts) = (Vec::new(), [0; KINDS.len()]);
     let store = file::inspect(directory, |listed, value| {
-        let entry = Entry::new(listed, value);
+        entries.push(Entry::new(listed, value));
+    })?;
+    entry::mark_cleared(&mut entries);
+    for entry in &entries {
         let kind = KINDS.iter().position(|kind| *kind == entry.kind);
         counts[kind.expect("every kind is among them")] += 1;
-        if filter.takes(&entry) {
-            entries.push(entry);
-        }
-    })?;
+    }
+    entries.retain(|entry| filter.takes(entry));
     let by: &String = arguments.get_one("sort").expect("it has a default");
     entry::sort(&mut entries, by);
     let report = Report {

@@ -15,7 +15,7 @@ pub(super) fn text(report: &Report, limit: usize) -> String {
         .filter(|(_, count)| *count > 0);
     let counts: Vec<String> = counts
         .map(|(kind, count)| match (*kind, count) {
-            ("expired" | "damaged", _) | (_, 1) => format!("{count} {kind}"),
+            ("cleared" | "expired" | "damaged", _) | (_, 1) => format!("{count} {kind}"),
             (kind, _) => format!("{count} {kind}s"),
         })
         .collect();
@@ -64,6 +64,13 @@ fn notes(report: &Report) -> Vec<String> {
     }
     if report.count("free-lock") > 0 {
         notes.push("free-lock: its holder has ended; whoever asks for it next gets it".to_owned());
+    }
+    if report.count("cleared") > 0 {
+        notes.push(
+            "cleared: stored before its function was cleared, or before the item that names the generation \
+             was lost; never given out, and removed when its life ends"
+                .to_owned(),
+        );
     }
     if report.count("expired") > 0 {
         notes.push("expired: never given out; its room is used again".to_owned());

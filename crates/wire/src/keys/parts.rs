@@ -1,5 +1,5 @@
 use super::hash::HEX_LEN;
-use super::{GENERATION, SHORT_HEX};
+use super::{GENERATION, KeyPrefix, SHORT_HEX, tenant_key};
 use crate::interop::Operation;
 
 /// What a stored key tells about its entry, for people and tools. Nothing is decided by it: a user's own
@@ -57,6 +57,25 @@ impl<'a> KeyParts<'a> {
             tenant: None,
             kind: KeyKind::of(key),
         }
+    }
+
+    /// The key of the item that says whether a call's entry counts; None where the key does not tell.
+    #[must_use]
+    pub fn generation_key(&self) -> Option<String> {
+        let KeyKind::Call {
+            namespace,
+            function,
+            ..
+        } = self.kind
+        else {
+            return None;
+        };
+        let (module, name) = function.rsplit_once('.')?;
+        let key = KeyPrefix::new(namespace, module, name).generation_key();
+        Some(match &self.tenant {
+            Some(tenant) => tenant_key(tenant, &key),
+            None => key,
+        })
     }
 }
 
@@ -152,6 +171,10 @@ mod tests {
             assert_eq!(KeyParts::of(&owned), KeyParts { tenant, kind });
             let generation = prefix.generation_key();
             assert_eq!(KeyParts::of(&generation).kind, KeyKind::Generation);
+            let of_key = KeyParts::of(&key).generation_key();
+            assert_eq!(of_key.as_ref(), Some(&generation));
+            let of_tenant = KeyParts::of(&owned).generation_key();
+            assert_eq!(of_tenant, Some(tenant_key("é:1", &generation)));
         }
         let operation = Operation::new("shop", "price").expect("good names");
         let kind = KeyKind::Interop {
