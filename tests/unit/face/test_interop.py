@@ -192,6 +192,18 @@ class TestKeys:
             (uuid.UUID("12345678-1234-1234-1234-123456789ABC"), "12345678-1234-1234-1234-123456789abc"),
             (dt.datetime(2020, 1, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=2))), 1577836800),
             (dt.datetime(1970, 1, 1, microsecond=1, tzinfo=UTC), 1e-6),
+            *(
+                (dt.datetime(*date, tzinfo=UTC), days * 86_400)
+                for date, days in {
+                    (1970, 1, 1): 0,
+                    (1969, 12, 31): -1,
+                    (2000, 2, 29): 11_016,
+                    (2000, 3, 1): 11_017,
+                    (1900, 3, 1): -25_508,
+                    (1, 1, 1): -719_162,
+                    (9999, 12, 31): 2_932_896,
+                }.items()
+            ),
         ],
     )
     def test_equal_arguments(self, one: Any, other: Any) -> None:
