@@ -27,7 +27,7 @@ MODULES = {
     "p16_outage": ("P16",),
     "p17_import": ("P17",),
     "p18_memory": ("P18",),
-    "serializers": ("S1", "S2", "S3", "S4", "S5"),
+    "serializers": ("S1", "S2", "S3", "S4", "S5", "S6"),
 }
 IDS = [name for names in MODULES.values() for name in names]
 

@@ -10,9 +10,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from cachekit import cache, encode_interop_value
 from cachekit.interop import canonical_args_bytes
-from cachekit.serializers import StandardSerializer
+from cachekit.serializers import ArrowSerializer, AutoSerializer, OrjsonSerializer, StandardSerializer
 
 SEEDS = Path(__file__).parent / "seeds"
 
@@ -27,6 +30,19 @@ VALUES: dict[str, Any] = {
     "nested": [[[[{"a": [{}, [], ""]}]]]],
     "long": "abcdefghij" * 60,
 }
+
+
+# What `entry_open` has as kinds of bodies, by what makes one.
+TABLE = pd.DataFrame({"id": [1, 2], "name": ["Ada", "Bo"]})
+BODIES: list[tuple[Any, Any]] = [
+    (StandardSerializer(), VALUES["record"]),
+    (AutoSerializer(), {"at": (1, 2), "tags": {"a"}}),
+    (AutoSerializer(), np.arange(6, dtype="int32").reshape(2, 3)),
+    (AutoSerializer(), TABLE),
+    (OrjsonSerializer(), {"id": 7, "tags": ["a", "b"]}),
+    (ArrowSerializer(compression="none"), TABLE),
+]
+ARRAYS = [np.array(7.5), np.array(["a", "ü"]), np.zeros((0, 3)), np.arange(3, dtype=">u2"), np.array("2024", "M8[D]")]
 
 
 class Entries(dict):
@@ -81,6 +97,16 @@ def main() -> None:
         "real_args",
         canonical_args_bytes([42, {"b": {3, 1, "x"}, "a": 1.5}, dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)]),
     )
+    for kind, (serializer, value) in enumerate(BODIES):
+        # Behind eight bytes of checksum, but for those in an envelope.
+        body = serializer.serialize(value)[0][8:]
+        write("entry_open", f"body_{kind}", bytes([kind, 0, 0]) + body)
+        write("entry_open", f"damaged_{kind}", bytes([kind, 250, 1]) + body)
+        write("entry_open", f"entry_{kind}", stored(value, serializer=serializer))
+        write("payload_numpy", f"payload_{kind}", serializer.serialize(value)[0])
+    for number, array in enumerate(ARRAYS):
+        write("payload_numpy", f"array_{number}", AutoSerializer().serialize(array)[0])
+        write("payload_numpy", f"head_{number}", AutoSerializer().serialize(array)[0][17:])
     write("payload_open", "generation", b"c:18446744073709551615")
     write("payload_open", "arrow", b"ARROW1\x00\x00")
     write("encryption_open", "moved", b"\x02\x00\x00\x00" + os.path.basename(__file__).encode())

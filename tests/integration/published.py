@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -38,23 +39,25 @@ def _wanted() -> str:
 
 
 def _has(python: Path, version: str) -> bool:
+    """Whether it is the interpreter of an environment with that version, and of this Python's version itself."""
     if not python.exists():
         return False
-    ask = "import importlib.metadata as m; print(m.version('cachekit'))"
+    ask = "import importlib.metadata as m, sys; print(m.version('cachekit'), sys.implementation.cache_tag)"
     said = subprocess.run([str(python), "-c", ask], capture_output=True, text=True, check=False)
-    return said.stdout.strip() == version
+    return said.stdout.split() == [version, sys.implementation.cache_tag]
 
 
 def interpreter() -> Path:
     """The interpreter of the published package's environment, which is made where there is none."""
-    folder = _home() / "published-venv"
-    python = folder / "bin" / "python"
-    version = _wanted()
-    with (folder.parent / "published-venv.lock").open("w") as lock:
+    home, version = _home(), _wanted()
+    benchmarks, own = home / "published-venv", home / f"published-venv-{sys.implementation.cache_tag}"
+    with (home / "published-venv.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if _has(python, version):
-            return python
-        make = [sys.executable, "-m", "venv", "--clear", str(folder)]
+        for folder in (benchmarks, own):
+            if _has(folder / "bin" / "python", version):
+                return folder / "bin" / "python"
+        python = own / "bin" / "python"
+        make = [sys.executable, "-m", "venv", "--clear", str(own)]
         fill = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(REQUIREMENTS)]
         for step in (make, fill):
             done = subprocess.run(step, capture_output=True, text=True, check=False, timeout=INSTALL_LIMIT)
@@ -70,10 +73,12 @@ class Published:
     """A process that calls the functions of `programs/exchanged.py` through the published package."""
 
     def __init__(self, redis_url: str) -> None:
+        # orjson, pandas and pyarrow come from this process's environment.
+        libraries = sysconfig.get_path("platlib")
         foreign = ("CACHEKIT_", "CACHE_", "PYTHONPATH")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         self._child = subprocess.Popen(
-            [str(interpreter()), str(PROGRAMS / "published.py"), redis_url],
+            [str(interpreter()), str(PROGRAMS / "published.py"), redis_url, libraries],
             env={**environment, "CACHEKIT_REDIS_URL": redis_url},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +10,15 @@ from typing import Any
 import pytest
 
 from cachekit import cache
-from cachekit.serializers import DecryptionAuthenticationError, EncryptionError
+from cachekit.backends import RedisBackend
+from cachekit.serializers import (
+    DecryptionAuthenticationError,
+    EncryptionError,
+    SerializationFormat,
+    SerializationMetadata,
+)
 from tests.integration.vault import KEY, OTHER, SECRET, Store, failures, header, secret_of, with_header
+from tests.support.redis_servers import RedisServer
 
 Tamper = Callable[[bytes], bytes]
 
@@ -91,6 +99,48 @@ def test_a_refused_entry_is_computed_anew(
     assert key not in caplog.text
     assert store.entry()[1] not in (good, bad), "it is overwritten"
     assert load()["run"] == 2
+
+
+def test_an_entry_that_is_met_twice_counts_once(
+    redis_server: RedisServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who takes the lock looks into the store again."""
+    load, runs = secret_of(RedisBackend(redis_server.url), namespace)
+    load()
+    with redis_server.client() as client:
+        good = client.call("GET", load.key_for())
+        assert isinstance(good, bytes)
+        client.call("SET", load.key_for(), good[:-1])
+    assert load()["run"] == runs.count == 2
+    assert failures(load) == {"auth_tamper": 1}
+    assert len([record for record in caplog.records if record.name == "cachekit.security"]) == 1
+
+
+class Moody:
+    """A serializer that can be made to fail on what it wrote."""
+
+    cross_sdk_compatible = True
+    fails = False
+
+    def serialize(self, obj: Any) -> tuple[bytes, SerializationMetadata]:
+        return json.dumps(obj).encode(), SerializationMetadata(SerializationFormat.ORJSON)
+
+    def deserialize(self, data: Any, metadata: Any = None) -> Any:
+        if self.fails:
+            raise ValueError("not now")
+        return json.loads(bytes(data))
+
+
+def test_what_l1_cannot_read_is_counted_there_and_computed_anew(namespace: str) -> None:
+    moody = Moody()
+    load, runs = secret_of(None, namespace, l1_enabled=True, serializer=moody)
+    assert load()["run"] == load()["run"] == 1
+    moody.fails = True
+    assert load()["run"] == runs.count == 2
+    moody.fails = False
+    assert load()["run"] == 2
+    failed = load.get_health_status()["encryption"]["decrypt_failures"]
+    assert failed["corruption"] == {"l1": 1, "l2": 0}
 
 
 @pytest.mark.parametrize(("tamper", "reason"), EXPECTED)

@@ -277,7 +277,10 @@ impl Filling {
     }
 
     fn refuse(&mut self, unusable: &Unusable) {
-        if let Unusable::Refused(refused) = unusable {
+        // A leader that takes the lock reads what it refused once more.
+        if let Unusable::Refused(refused) = unusable
+            && !self.purge
+        {
             self.core.security.refused(refused.why, Tier::L2);
         }
         let kind = match unusable {

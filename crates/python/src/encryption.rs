@@ -209,13 +209,14 @@ pub(crate) fn sealed(py: Python<'_>, core: &Core, sealer: &Sealer, tier: Tier) {
     }
 }
 
-/// Counts and records an entry of the shared layer that is not to be trusted; the error that the
-/// callers get, where they get one.
+/// Records an entry of the shared layer that is not to be trusted, unless it was met `again`; the error
+/// that the callers get, where they get one.
 pub(crate) fn refused(
     py: Python<'_>,
     core: &Core,
     sealer: &Sealer,
     unusable: &Unusable,
+    again: bool,
 ) -> Option<PyErr> {
     let why = match reason(unusable) {
         Some(why) => why,
@@ -224,21 +225,19 @@ pub(crate) fn refused(
         }
         None => return None,
     };
-    core.security.refused(why, Tier::L2);
-    log(
-        py,
-        "warning",
-        "security",
-        &format!(
+    if !again {
+        core.security.refused(why, Tier::L2);
+        let message = format!(
             "{}: an entry was refused ({}): tenant={:?} key={} tier=l2",
             core.name(),
             why.name(),
             sealer.tenant(),
             redact(sealer.key()),
-        ),
-    );
-    if core.options.audit {
-        audit(py, "refuse", sealer.tenant(), sealer.key(), Tier::L2);
+        );
+        log(py, "warning", "security", &message);
+        if core.options.audit {
+            audit(py, "refuse", sealer.tenant(), sealer.key(), Tier::L2);
+        }
     }
     let closed = sealer.encryption().fail_closed
         && matches!(unusable, Unusable::Refused(_))

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
         DecryptionAuthenticationError,
         EncryptionError,
         KeyringConfigurationError,
+        MissingLibraryError,
         SuspiciousCacheEntryError,
     )
+    from cachekit.serializers.interop import InteropSerializer
     from cachekit.serializers.names import (
         benchmark_serializers,
         get_available_serializers,
@@ -42,6 +44,8 @@ _HOMES = {
     "EncryptionError": "cachekit.serializers.errors",
     "EncryptionWrapper": "cachekit.serializers.encryption_wrapper",
     "KeyringConfigurationError": "cachekit.serializers.errors",
+    "InteropSerializer": "cachekit.serializers.interop",
+    "MissingLibraryError": "cachekit.serializers.errors",
     "OrjsonSerializer": "cachekit.serializers.orjson",
     "SERIALIZER_REGISTRY": "cachekit.serializers.registry",
     "SuspiciousCacheEntryError": "cachekit.serializers.errors",
@@ -65,7 +69,9 @@ __all__ = [
     "DecryptionAuthenticationError",
     "EncryptionError",
     "EncryptionWrapper",
+    "InteropSerializer",
     "KeyringConfigurationError",
+    "MissingLibraryError",
     "OrjsonSerializer",
     "SerializationError",
     "SerializationFormat",

@@ -24,6 +24,8 @@ _FREQUENCY = b"cachekit.freq"
 _PANDAS = b"pandas"
 # Record batches hold at most so many bytes.
 _BATCH_BYTES = 8 << 20
+# Up to so many bytes, handing work to other threads takes longer than the work.
+_ONE_THREAD = 1 << 20
 # What pyarrow makes of these types in object columns comes back as something else.
 _ALTERED = (set, frozenset, tuple)
 _DATA = "pip install 'cachekit[data]'"
@@ -52,7 +54,7 @@ def write(table: Any, sink: Any, compression: str) -> bool:
     rows = table.num_rows
     size = _size(table)
     batch = max(1, rows * _BATCH_BYTES // size) if size > _BATCH_BYTES else rows
-    options = pa.ipc.IpcWriteOptions(compression=name)
+    options = pa.ipc.IpcWriteOptions(compression=name, use_threads=size > _ONE_THREAD)
     with pa.PythonFile(sink, mode="w") as file, pa.ipc.new_file(file, table.schema, options=options) as writer:
         writer.write_table(table, max_chunksize=batch or None)
     return name is not None
@@ -67,15 +69,16 @@ def read(buffer: Any, return_format: str | None) -> Any:
     """The table in a buffer, over its memory where that can be."""
     import pyarrow as pa
 
-    options: dict[str, Any] = {}
+    threads = len(buffer) > _ONE_THREAD
+    options: dict[str, Any] = {"use_threads": threads}
     if hasattr(pa.ipc, "Alignment"):
-        options["options"] = pa.ipc.IpcReadOptions(ensure_alignment=pa.ipc.Alignment.DataTypeSpecific)
-    with pa.ipc.open_file(pa.py_buffer(buffer), **options) as reader:
+        options["ensure_alignment"] = pa.ipc.Alignment.DataTypeSpecific
+    with pa.ipc.open_file(pa.py_buffer(buffer), options=pa.ipc.IpcReadOptions(**options)) as reader:
         table = reader.read_all()
     metadata = dict(table.schema.metadata or {})
     kind = metadata.pop(_KIND, b"pandas").decode()
     frequency = metadata.pop(_FREQUENCY, None)
-    table = _as_kind(table.replace_schema_metadata(metadata or None), return_format or kind)
+    table = _as_kind(table.replace_schema_metadata(metadata or None), return_format or kind, threads)
     if frequency is not None and hasattr(table, "index"):
         table.index.freq = frequency.decode()
     return table
@@ -94,7 +97,7 @@ def read_frame(buffer: Any) -> Any:
     return read(buffer, "pandas")
 
 
-def _as_kind(table: Any, kind: str) -> Any:
+def _as_kind(table: Any, kind: str, threads: bool) -> Any:
     if kind == "arrow":
         return table
     if kind == "polars":
@@ -103,7 +106,7 @@ def _as_kind(table: Any, kind: str) -> Any:
         return polars.from_arrow(table, rechunk=False)
     if kind.startswith("columns:"):
         return _columns(table, kind.partition(":")[2])
-    frame = table.to_pandas()
+    frame = table.to_pandas(use_threads=threads)
     if not frame.attrs:  # pyarrow 21 and older leave them where they are.
         frame.attrs = _pandas_metadata(table).get("attributes") or {}
     return frame
@@ -158,13 +161,14 @@ def _of_columns(columns: dict[Any, Any]) -> tuple[Any, str]:
 def _of_pandas(frame: Any) -> Any:
     import pyarrow as pa
 
-    for place, dtype in enumerate(frame.dtypes):
-        if _is_object(dtype):
-            _check_objects(frame.columns[place], frame.iloc[:, place])
     if frame.attrs:
         _check_attrs(frame.attrs)
     try:
-        table = pa.Table.from_pandas(frame)
+        # The columns that several threads could convert at once hold the interpreter's lock.
+        table = pa.Table.from_pandas(frame, nthreads=1)
+        for place, field in zip(range(len(frame.columns)), table.schema):
+            if pa.types.is_nested(field.type):
+                _check_nested(frame.columns[place], frame.iloc[:, place])
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError) as error:
         raise TypeError(_not_arrow(error)) from error
     metadata = dict(table.schema.metadata or {})
@@ -194,10 +198,9 @@ def _check_attrs(attrs: dict[Any, Any]) -> None:
         )
 
 
-def _check_objects(name: Any, column: Any) -> None:
-    from pandas.api.types import infer_dtype
-
-    if infer_dtype(column, skipna=True) in ("string", "bytes", "boolean", "date", "decimal", "time", "empty"):
+def _check_nested(name: Any, column: Any) -> None:
+    """TypeError where lists and structs are not what the column's objects are."""
+    if not _is_object(column.dtype):
         return
     for value in column:
         if isinstance(value, _ALTERED):
@@ -354,6 +357,8 @@ def frame_parts(frame: Any) -> dict[str, Any]:
     names = list(frame.columns)
     if frame.attrs or not _is_default(frame.index, len(frame)) or frame.columns.name is not None:
         raise TypeError(f"with more than columns and a plain index, which needs pyarrow to be stored; {_DATA}")
+    if not names:
+        raise TypeError(f"without columns, which needs pyarrow to be stored; {_DATA}")
     if len(set(names)) != len(names) or not all(type(name) is str for name in names):
         raise TypeError(f"whose columns are not named by different texts, which needs pyarrow to be stored; {_DATA}")
     data = {name: _plain(frame[name]) for name in names}

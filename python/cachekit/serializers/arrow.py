@@ -47,7 +47,9 @@ class ArrowSerializer(NativeSerializer):
         try:
             import pyarrow  # noqa: F401  # pyright: ignore[reportUnusedImport]
         except ImportError as error:
-            raise ImportError("serializer='arrow' needs pyarrow: pip install 'cachekit[data]'") from error
+            from cachekit.serializers.errors import MissingLibraryError
+
+            raise MissingLibraryError("serializer='arrow' needs pyarrow: pip install 'cachekit[data]'") from error
         from cachekit.serializers import _tables
 
         write = partial(_tables.write, compression=self.compression)

@@ -1,4 +1,4 @@
-"""What goes wrong with encrypted entries."""
+"""What goes wrong with serializers and encrypted entries."""
 
 from __future__ import annotations
 
@@ -27,3 +27,7 @@ class SuspiciousCacheEntryError(SerializationError):
 
 class KeyringConfigurationError(ConfigurationError):
     """A master key is malformed, too short, or there twice."""
+
+
+class MissingLibraryError(ConfigurationError, ImportError):
+    """A serializer's library is not installed; the message names the extra that brings it."""

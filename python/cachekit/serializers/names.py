@@ -48,7 +48,7 @@ def serializer_class(name: str) -> type[Any]:
 
 
 def get_serializer(name: str, enable_integrity_checking: bool = True) -> SerializerProtocol:
-    """A serializer by name. ValueError for an unknown name, ImportError naming the extra that is missing.
+    """A serializer by name. ValueError for an unknown name, `MissingLibraryError` naming the extra to install.
 
     "encrypted" is an `EncryptionWrapper` around the default one, with the settings' keys.
     """
@@ -88,7 +88,7 @@ def get_serializer_info() -> dict[str, dict[str, Any]]:
         info["description"] = (known.__doc__ or "").partition("\n")[0]
         try:
             known()
-        except (ImportError, ConfigurationError) as error:
+        except ConfigurationError as error:
             info.update(available=False, error=str(error))
         found[name] = info
     return found

@@ -30,7 +30,9 @@ class OrjsonSerializer(NativeSerializer):
         try:
             import orjson
         except ImportError as error:
-            raise ImportError("serializer='orjson' needs orjson: pip install 'cachekit[json]'") from error
+            from cachekit.serializers.errors import MissingLibraryError
+
+            raise MissingLibraryError("serializer='orjson' needs orjson: pip install 'cachekit[json]'") from error
         return "orjson", orjson.dumps, orjson.loads, self.option
 
     def _arguments(self) -> tuple[Any, ...]:

@@ -45,6 +45,63 @@ VALUES: dict[str, Any] = {
 # These come back as the wire has them.
 CHANGED: dict[str, Any] = {"tuple": (1, (2, 3))}
 
+
+def _numpy() -> Any:
+    import numpy
+
+    return numpy
+
+
+def _pandas() -> Any:
+    import pandas
+
+    return pandas
+
+
+def _frame() -> Any:
+    columns = {"id": [1, 2, 3], "price": [0.5, -1.25, math.nan], "on": [True, False, True], "name": ["a", "ü", ""]}
+    return _pandas().DataFrame(columns)
+
+
+# What the other serializers hold, made when asked for: the libraries are not everywhere.
+RICH: dict[str, Any] = {
+    "set": lambda: {3},
+    "frozenset": lambda: frozenset([3]),
+    "tuple": lambda: (1, (2, 3), []),
+    "uuid": lambda: uuid.UUID(int=5),
+    "deep": lambda: {"a": [(1, {2}), {"b": uuid.UUID(int=7)}], "at": dt.datetime(2024, 2, 29, 12)},
+    "array": lambda: _numpy().arange(12, dtype="int32").reshape(3, 4),
+    "array-of-floats": lambda: _numpy().linspace(-1, 1, 1000),
+    "array-of-bools": lambda: _numpy().array([True, False]),
+    "array-without-dimensions": lambda: _numpy().array(7.5),
+    "array-in-a-dict": lambda: {"a": _numpy().arange(3.0)},
+    "series": lambda: _pandas().Series([1.5, 2.5], name="s"),
+    "series-of-text": lambda: _pandas().Series(["a", "b"], name="s"),
+    "frame": _frame,
+    "frame-with-index": lambda: _frame().set_index("name"),
+    "frame-of-times": lambda: _pandas().DataFrame({"at": _pandas().date_range("2024-02-28", periods=3, tz="UTC")}),
+    "frame-of-categories": lambda: _frame().astype({"name": "category"}),
+    "empty-frame": lambda: _pandas().DataFrame({"a": _numpy().array([], dtype="float64")}),
+    "large-frame": lambda: _pandas().DataFrame({"a": _numpy().arange(200_000), "b": 0.5}),
+}
+
+
+def shown(value: Any) -> str:
+    """A value's repr, whole and with its types where a library's own would leave them out."""
+    kind = type(value).__name__
+    if kind == "ndarray":
+        return f"array {value.dtype} {value.shape} {value.tobytes().hex()}"
+    if kind == "Series":
+        return f"series {value.name!r} {value.dtype} {value.tolist()!r} {value.index.tolist()!r}"
+    if kind == "DataFrame":
+        index = value.index
+        columns = [shown(value[name]) for name in value.columns]
+        return f"frame {type(index).__name__} {index.names!r} {index.tolist()!r} {columns!r}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {shown(item)}" for key, item in value.items()) + "}"
+    return repr(value)
+
+
 CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "nothing": ((), {}),
     "int": ((1,), {}),
@@ -79,6 +136,16 @@ async def avalue(name: str) -> Any:
     return VALUES[name] if name in VALUES else CHANGED[name]
 
 
+def rich(name: str) -> Any:
+    ran.append(name)
+    return RICH[name]()
+
+
+async def arich(name: str) -> Any:
+    ran.append(name)
+    return RICH[name]()
+
+
 def echo(*args: Any, **kwargs: Any) -> str:
     ran.append("echo")
     return f"{args!r} {sorted(kwargs.items())!r}"
@@ -91,7 +158,14 @@ class Shop:
         return VALUES[name]
 
 
-FUNCTIONS: dict[str, Any] = {"value": value, "avalue": avalue, "echo": echo, "Shop.price": Shop.price}
+FUNCTIONS: dict[str, Any] = {
+    "value": value,
+    "avalue": avalue,
+    "rich": rich,
+    "arich": arich,
+    "echo": echo,
+    "Shop.price": Shop.price,
+}
 
 
 def call(function: Any, name: str) -> Any:

@@ -1,9 +1,11 @@
 """Calls functions through the published package: a JSON line in says which, a JSON line out what came.
 
-    published.py REDIS-URL        (run with the published package's own interpreter)
+    published.py REDIS-URL [LIBRARIES]      (run with the published package's own interpreter)
 
 In:  {"function": name, "options": {...}, "explicit": bool, "names": [...]}
 Out: {"ran": [names of the cases that ran], "values": [reprs]}
+
+LIBRARIES is a folder in which optional libraries are found that the environment has not.
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ import inspect
 import json
 import sys
 from typing import Any
+
+# Behind all others: the package itself is the published one.
+sys.path.extend(sys.argv[2:])
 
 import exchanged
 
@@ -47,7 +52,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         values = loop.run_until_complete(all_of_them())
     else:
         values = [exchanged.call(function, name) for name in request["names"]]
-    return {"ran": exchanged.ran, "values": [repr(value) for value in values]}
+    return {"ran": exchanged.ran, "values": [exchanged.shown(value) for value in values]}
 
 
 # One for all requests: the package keeps connections that belong to it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+import pickle
 import uuid
 from typing import Any
 
@@ -17,10 +18,11 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cachekit import reset_settings
+from cachekit import ConfigurationError, cache, reset_settings
 from cachekit.serializers import (
     SERIALIZER_REGISTRY,
     ArrowSerializer,
+    MissingLibraryError,
     OrjsonSerializer,
     SerializerProtocol,
     benchmark_serializers,
@@ -244,8 +246,11 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setitem(sys.modules, "orjson", None)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r"cachekit\[json\]"):
-        OrjsonSerializer()
-    with pytest.raises(ImportError, match=r"cachekit\[data\]"):
-        ArrowSerializer()
+    for name, make, extra in (("orjson", OrjsonSerializer, "json"), ("arrow", ArrowSerializer, "data")):
+        with pytest.raises(MissingLibraryError, match=rf"cachekit\[{extra}\]") as caught:
+            make()
+        assert isinstance(caught.value, ImportError)
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+        with pytest.raises(ConfigurationError, match=rf"cachekit\[{extra}\]"):
+            cache(serializer=name, backend=None)(lambda: 1)
     assert not get_serializer_info()["arrow"]["available"]

@@ -81,8 +81,10 @@ impl Filling {
     /// Says what is wrong with an entry, which is then computed anew; true where the callers get an
     /// error instead.
     fn refuse(&mut self, py: Python<'_>, core: &Core, unusable: &Unusable) -> bool {
+        // A leader that takes the lock reads what it refused once more.
+        let again = self.purge;
         if let Some(sealer) = &self.sealer
-            && let Some(error) = encryption::refused(py, core, sealer, unusable)
+            && let Some(error) = encryption::refused(py, core, sealer, unusable, again)
         {
             self.deliver = Some(Delivered::Raised(error.clone_ref(py)));
             self.outcome = Outcome::Raised(error);

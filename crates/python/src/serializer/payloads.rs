@@ -10,6 +10,7 @@ use pyo3::{
     exceptions::PyTypeError,
     intern,
     prelude::*,
+    pybacked::PyBackedBytes,
     types::{PyBytes, PyTuple},
 };
 
@@ -105,7 +106,11 @@ impl Payloads {
         format: Option<String>,
         original_type: Option<String>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let stored = codec::with_buffer(data, Bytes::copy_from_slice)?;
+        let stored = match data.extract::<PyBackedBytes>() {
+            // What never changes need not be copied; a bytearray, which can, is copied by this too.
+            Ok(bytes) => Bytes::from_owner(bytes),
+            Err(_) => codec::with_buffer(data, Bytes::copy_from_slice)?,
+        };
         let mut header = Header::msgpack(self.policy.serializer.clone(), false);
         if let Some(format) = format {
             header.format = format.into();
