@@ -64,8 +64,10 @@ async def test_gather_and_tasks(layers: dict[str, Any], runs: Runs) -> None:
 async def test_wait_for_gives_up_alone(layers: dict[str, Any], runs: Runs) -> None:
     gate = Gate()
     function = Kind("async").cached(lambda x: runs(), gate, **layers)
+    first = asyncio.ensure_future(function(1))
+    await gate.reached()
     with pytest.raises(asyncio.TimeoutError):
-        await asyncio.wait_for(function(1), 0.05)
+        await asyncio.wait_for(first, 0.01)
     gate.open()
     assert await asyncio.wait_for(function(1), 10) == 2
     assert await asyncio.wait_for(function(1), 10) == 2
@@ -75,9 +77,16 @@ async def test_wait_for_gives_up_alone(layers: dict[str, Any], runs: Runs) -> No
 async def test_timeout_and_task_groups(layers: dict[str, Any], runs: Runs) -> None:
     gate = Gate()
     function = Kind("async").cached(lambda x: runs(), gate, **layers)
+
+    async def expire(limit: Any) -> None:
+        await gate.reached()
+        limit.reschedule(asyncio.get_running_loop().time())
+
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
+        async with asyncio.timeout(None) as limit:
+            expiring = asyncio.ensure_future(expire(limit))
             await function(1)
+    await expiring
     gate.open()
     async with asyncio.timeout(10):
         assert await function(1) == 2

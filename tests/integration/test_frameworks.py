@@ -247,12 +247,12 @@ def test_celery(layers: dict[str, Any], runs: Runs) -> None:
     app: Any = celery.Celery("tests", broker="memory://", backend="cache+memory://")
     app.conf.update(task_always_eager=True, task_store_eager_result=True)
 
-    @app.task
+    @app.task(shared=False, lazy=False)
     @cache(**layers)
     def add(x: int, y: int) -> int:
         return runs()
 
-    @app.task(bind=True, autoretry_for=(OSError,), default_retry_delay=0)
+    @app.task(bind=True, shared=False, lazy=False, autoretry_for=(OSError,), default_retry_delay=0)
     @cache(**layers, ignore=("self",))
     def flaky(self: Any, x: int) -> int:
         if runs() == 3:

@@ -409,6 +409,7 @@ class Chaos:
 @pytest.mark.parametrize("exact", [True, False])
 def test_the_collector_running_python_code_meanwhile_does_no_harm(exact: bool) -> None:
     thresholds = gc.get_threshold()
+    gc.freeze()  # What other tests have left is not looked through at each collection.
     try:
         for size in (1, 3, 20):
             for _ in range(30):
@@ -427,6 +428,7 @@ def test_the_collector_running_python_code_meanwhile_does_no_harm(exact: bool) -
     finally:
         Chaos.targets = []
         gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 # --- keys that compare by Python code -------------------------------------------------------------------------------
