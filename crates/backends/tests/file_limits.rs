@@ -321,3 +321,51 @@ fn writes_within_a_limit() {
     })
     .expect("a store");
 }
+
+/// With the only thread that may block taken, as by a disk that hangs, long values wait and nothing else does.
+#[test]
+fn long_values_keep_no_other_task_waiting() {
+    let directory = TempDir::new();
+    let path = directory.path().join("c");
+    let backend = open(FileConfig::new(&path));
+    let long = vec![7; 2 << 20];
+    backend.set("long", &long, None, TIMEOUT).expect("set");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .expect("a runtime");
+    let (free, taken) = std::sync::mpsc::channel::<()>();
+    runtime.block_on(async {
+        let aio = backend.aio().expect("it has futures");
+        let hang = tokio::task::spawn_blocking(move || taken.recv().is_err());
+        let short = Duration::from_millis(100);
+        let late = |error: BackendError| {
+            assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+            assert!(error.to_string().contains("disk"), "{error}");
+        };
+        let (set, get, others) = tokio::join!(
+            aio.set("other", &long, None, short),
+            aio.get("long", false, short),
+            async {
+                aio.set("short", b"value", None, TIMEOUT).await?;
+                aio.get("short", false, TIMEOUT).await
+            },
+        );
+        late(set.expect_err("nobody writes it"));
+        late(get.expect_err("nobody reads it"));
+        assert_eq!(others.expect("short").expect("an entry").value, "value");
+        drop(free);
+        assert!(hang.await.expect("it ended"));
+        aio.set("other", &long, None, TIMEOUT).await.expect("set");
+        let found = aio.get("other", false, TIMEOUT).await.expect("get");
+        assert_eq!(found.expect("an entry").value, long);
+    });
+    drop(runtime);
+    let found = inspect(&path, |entry, _| {
+        assert_eq!(entry.kind, ListedKind::Value, "{entry:?}");
+    });
+    assert_eq!(found.expect("a store").abandoned, [""; 0]);
+    let files = std::fs::read_dir(path.join("store-1/large")).expect("a directory");
+    assert_eq!(files.count(), 2, "what was given up is gone");
+}

@@ -1,8 +1,8 @@
 //! The asynchronous face, done on the event loop's own thread.
 //!
 //! What is read is in the page cache as a rule, and then an operation takes less time than handing it to
-//! another thread and its result back. What may take long is cut in parts: waiting for a turn sleeps on the
-//! loop's clock, and long values are written a part at a time, with other tasks in between.
+//! another thread and its result back. What may take long is done elsewhere: waiting for a turn sleeps on the
+//! loop's clock, and long values are written and read on [other threads](super::aside).
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl AsyncBackend for Store {
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Option<Found>>> {
         async move {
-            let found = match self.read(key)? {
+            let found = match self.read_async(key, timeout).await? {
                 Some(found) => found,
                 None => {
                     self.in_turn_async("get", timeout, |turn| turn.value(key))

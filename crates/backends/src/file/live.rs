@@ -8,8 +8,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -57,6 +57,16 @@ pub(super) enum Look {
     Found(u32, Slot),
     Absent,
     /// The chain was changed meanwhile, or is damaged.
+    Unsteady,
+}
+
+/// What came of reading a value that may be too long to be read at once.
+pub(super) enum Reading {
+    /// The live entry, or that there is none.
+    Done(Option<(Slot, Bytes)>),
+    /// It is long, and in this store.
+    Long(Arc<Live>),
+    /// Whether there is one takes a turn to tell.
     Unsteady,
 }
 
@@ -243,15 +253,27 @@ impl Live {
         key: &str,
         now: u64,
     ) -> std::result::Result<Option<(Slot, Bytes)>, Option<io::Error>> {
+        let found = self.read_up_to(key, now, u64::MAX)?;
+        Ok(found.expect("no record is longer than that"))
+    }
+
+    /// As [`read`](Self::read); None for a record of more than `most` bytes, which is not read.
+    pub(super) fn read_up_to(
+        &self,
+        key: &str,
+        now: u64,
+        most: u64,
+    ) -> std::result::Result<Option<Option<(Slot, Bytes)>>, Option<io::Error>> {
         let hash = key_hash(key);
         for attempt in 0..16 {
             match self.look(hash)? {
-                Look::Absent => return Ok(None),
-                Look::Found(_, slot) if !slot.lives(now) => return Ok(None),
+                Look::Absent => return Ok(Some(None)),
+                Look::Found(_, slot) if !slot.lives(now) => return Ok(Some(None)),
+                Look::Found(_, slot) if slot.size > most => return Ok(None),
                 Look::Found(index, slot) => {
                     if let Some(value) = self.fetch(index, &slot, key)? {
                         self.visit(index, &slot);
-                        return Ok(Some((slot, value)));
+                        return Ok(Some(Some((slot, value))));
                     }
                 }
                 Look::Unsteady => {}

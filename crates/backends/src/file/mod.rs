@@ -5,6 +5,7 @@
 
 mod aio;
 mod alive;
+mod aside;
 mod changes;
 mod config;
 mod directory;

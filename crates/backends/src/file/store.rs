@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::RwLock;
 
+use super::aside::LONG;
 use super::config::FileConfig;
 use super::error::failed;
 use super::evict::Limits;
 use super::large::{CHUNK, Draft};
 use super::layout::{Kind, Record, SPAN, Slot};
-use super::live::Live;
+use super::live::{Live, Reading};
 use super::turn::{Content, Entry, Turn};
 use crate::backend::{Found, Remaining};
 use crate::error::{BackendError, ErrorKind, Result};
@@ -194,6 +195,19 @@ impl Store {
         }
     }
 
+    /// As [`read`](Self::read), but leaves long values unread.
+    pub(super) fn read_short(&self, key: &str) -> Result<Reading> {
+        let live = self.live()?;
+        match live.read_up_to(key, self.now(), LONG) {
+            Ok(Some(None)) if self.was_removed(&live)? => self.read_short(key),
+            Ok(Some(found)) => Ok(Reading::Done(found)),
+            Ok(None) => Ok(Reading::Long(live)),
+            Err(Some(error)) => Err(self.failed("get", error)),
+            Err(None) if !live.writable => Ok(Reading::Done(None)),
+            Err(None) => Ok(Reading::Unsteady),
+        }
+    }
+
     /// The live slot of a key, as [`read`](Self::read).
     pub(super) fn peek(&self, key: &str) -> Result<Option<Option<Slot>>> {
         let live = self.live()?;
@@ -261,30 +275,13 @@ impl Store {
     }
 
     /// The file of a value that is too long for the data file, before any of the value is written.
-    pub(super) fn draft(&self, key: &str, value: &[u8]) -> Result<Option<Draft>> {
-        if Record::size(key, value.len() as u64) <= SPAN {
-            return Ok(None);
-        }
+    pub(super) fn draft(&self, key: &str, value: &[u8]) -> Result<Draft> {
         let live = self.live()?;
         if !live.writable {
             return Err(self.failed("set", rustix::io::Errno::ROFS.into()));
         }
         let draft = Draft::new(&live, key, value.len() as u64);
-        draft.map(Some).map_err(|error| self.failed("set", error))
-    }
-
-    /// Writes the parts of a long value's file, and looks at the time in between.
-    pub(super) fn write_part(
-        &self,
-        draft: &mut Draft,
-        part: &[u8],
-        deadline: Instant,
-    ) -> Result<()> {
-        if Instant::now() >= deadline {
-            let message = "the time was up before the value was written";
-            return Err(BackendError::new(ErrorKind::Timeout, "set", message));
-        }
-        draft.write(part).map_err(|error| self.failed("set", error))
+        draft.map_err(|error| self.failed("set", error))
     }
 
     /// A value ready to be stored in a turn.
@@ -294,35 +291,25 @@ impl Store {
         value: &'a [u8],
         timeout: Duration,
     ) -> Result<Content<'a>> {
-        let Some(mut draft) = self.draft(key, value)? else {
+        if Record::size(key, value.len() as u64) <= SPAN {
             return Ok(Content::Small(value));
-        };
+        }
+        let mut draft = self.draft(key, value)?;
         let deadline = Instant::now() + timeout;
         for part in value.chunks(CHUNK) {
-            self.write_part(&mut draft, part, deadline)?;
+            if Instant::now() >= deadline {
+                let message = "the time was up before the value was written";
+                return Err(BackendError::new(ErrorKind::Timeout, "set", message));
+            }
+            draft
+                .write(part)
+                .map_err(|error| self.failed("set", error))?;
         }
         self.finished(draft)
     }
 
-    /// As [`content`](Self::content), letting other tasks run in between.
-    pub(super) async fn content_async<'a>(
-        &self,
-        key: &str,
-        value: &'a [u8],
-        timeout: Duration,
-    ) -> Result<Content<'a>> {
-        let Some(mut draft) = self.draft(key, value)? else {
-            return Ok(Content::Small(value));
-        };
-        let deadline = Instant::now() + timeout;
-        for part in value.chunks(CHUNK) {
-            self.write_part(&mut draft, part, deadline)?;
-            tokio::task::yield_now().await;
-        }
-        self.finished(draft)
-    }
-
-    fn finished(&self, mut draft: Draft) -> Result<Content<'static>> {
+    /// The content of a file whose parts are all written.
+    pub(super) fn finished(&self, mut draft: Draft) -> Result<Content<'static>> {
         let finished = draft.finish().map(|()| Content::Large(Box::new(draft)));
         finished.map_err(|error| self.failed("set", error))
     }
