@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::error::{BackendError, ErrorKind, Result};
+use crate::tally::Tally;
 
 /// How long an entry will still be held by the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +210,11 @@ pub trait Backend: Send + Sync {
 
     /// The same operations as futures, where the backend has them.
     fn aio(&self) -> Option<&dyn AsyncBackend> {
+        None
+    }
+
+    /// Where functions tell their hits and misses, for backends that report them to a service.
+    fn tally(&self) -> Option<&Tally> {
         None
     }
 

@@ -16,6 +16,7 @@ mod net;
 pub mod process;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod tally;
 
 pub use backend::{
     AsyncBackend, Backend, Capabilities, Detail, Found, Health, LockReply, Locking, Released,
@@ -31,3 +32,4 @@ pub use file::{FileBackend, FileConfig};
 pub use memcached::{MemcachedBackend, MemcachedConfig};
 #[cfg(feature = "redis")]
 pub use redis::{RedisBackend, RedisConfig};
+pub use tally::{Counters, Tally};

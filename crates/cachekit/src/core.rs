@@ -151,6 +151,9 @@ impl Core {
     /// The entry of the shared layer for an L1 key, where there is a shared layer.
     pub(crate) fn shared(&self, scope: &Scope, l1_key: &[u8]) -> Option<Shared> {
         let store = self.store.as_ref()?;
+        if let Some(tally) = store.backend().tally() {
+            scope.told.tell(tally, &scope.function.stats.snapshot());
+        }
         let key = scope.protocol_key(l1_key);
         let tenant = self.settings.tenant.as_deref();
         let clearing = scope.clearing.clone();

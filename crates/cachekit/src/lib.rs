@@ -72,6 +72,7 @@ pub mod settings;
 pub mod shared;
 mod stats;
 pub mod store;
+pub mod telling;
 mod value;
 mod weigh;
 

@@ -17,6 +17,7 @@ use crate::{
     args::{Args, ArgsError, KeyBytes},
     clearing::{Clearing, KnownKeys},
     payload::PayloadPolicy,
+    telling::Told,
     value::{Delivered, Held},
 };
 
@@ -52,6 +53,7 @@ pub(crate) struct Scope {
     /// For logs.
     name: String,
     warned: AtomicU32,
+    pub(crate) told: Told,
 }
 
 /// What all scopes of a cache are made with.
@@ -101,6 +103,7 @@ impl Scope {
             payload: common.payload.clone(),
             name,
             warned: AtomicU32::new(0),
+            told: Told::default(),
         }
     }
 

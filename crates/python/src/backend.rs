@@ -9,12 +9,12 @@ mod python;
 use std::{sync::Arc, time::Duration};
 
 use cachekit::store::{GuardConfig, Store};
-use cachekit_backends::{Backend, cachekitio::Tally};
+use cachekit_backends::Backend;
 use cachekit_engine::breaker::BreakerConfig;
 use cachekit_wire::keys::tenant_key;
 use pyo3::{intern, prelude::*};
 
-pub(crate) use self::cachekitio::{CachekitIO, Told};
+pub(crate) use self::cachekitio::CachekitIO;
 pub(crate) use self::native::NativeBackend;
 use self::python::PythonBackend;
 use crate::{
@@ -34,8 +34,6 @@ pub(crate) struct Resolved {
     /// What depends on the process's settings.
     pub(crate) settings: Settings,
     tenant: Option<Arc<str>>,
-    /// Where the function tells its hits and misses.
-    pub(crate) tally: Option<Arc<Tally>>,
 }
 
 impl Resolved {
@@ -46,7 +44,6 @@ impl Resolved {
             budget: BUDGET,
             settings,
             tenant: None,
-            tally: None,
         }
     }
 
@@ -87,7 +84,6 @@ pub(crate) fn resolve(
             budget: ours.timeout,
             settings,
             tenant: ours.tenant.clone(),
-            tally: ours.tally.clone(),
         });
     }
     let backend: Arc<dyn Backend> =
@@ -98,7 +94,6 @@ pub(crate) fn resolve(
         budget: BUDGET,
         settings,
         tenant: None,
-        tally: None,
     })
 }
 

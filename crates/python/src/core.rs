@@ -14,6 +14,7 @@ use cachekit::{
     encryption::{Sealer, SecurityReport},
     shared::Shared,
     store::Store,
+    telling::Told,
 };
 use cachekit_engine::{
     fill::{FillPolicy, LockPolicy},
@@ -33,7 +34,7 @@ use pyo3::{
 };
 
 use crate::{
-    backend::{self, Resolved, Told},
+    backend::{self, Resolved},
     clock::CLOCK,
     codec::{ArgPolicy, Scope},
     log::log,
@@ -150,7 +151,8 @@ impl Core {
 
     fn find_backend(&self, py: Python<'_>) -> PyResult<Resolved> {
         if let Some(resolved) = &*self.resolved.lock() {
-            if let Some(tally) = &resolved.tally {
+            let store = resolved.store.as_ref();
+            if let Some(tally) = store.and_then(|store| store.backend().tally()) {
                 self.told.tell(tally, &self.function.stats.snapshot());
             }
             return Ok(resolved.clone());

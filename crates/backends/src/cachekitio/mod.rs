@@ -35,11 +35,11 @@ use self::connect::Connector;
 use self::link::{Links, Slot};
 use self::lock::Holders;
 use self::session::Session;
-pub use self::session::{Counters, Tally};
 use crate::backend::{AsyncBackend, Backend, Capabilities, Found, Health, Locking, Remaining};
 use crate::error::{BackendError, ErrorKind, Result};
 use crate::net::pool::Pool;
 use crate::process::PerProcess;
+use crate::tally::Tally;
 
 /// The longest life that the API gives an entry: 30 days.
 pub const MAX_TTL: Duration = Duration::from_secs(2_592_000);
@@ -102,13 +102,6 @@ impl CachekitIOBackend {
     #[must_use]
     pub fn api_url(&self) -> &str {
         self.0.config.api_url()
-    }
-
-    /// Where the functions over this backend tell their hits and misses, which every request reports
-    /// to the service. Until one does, requests say that there is no in-process cache.
-    #[must_use]
-    pub fn tally(&self) -> &Arc<Tally> {
-        &self.0.tally
     }
 
     /// The entry under `key` with whether its TTL has passed; [`Backend::get`] gives fresh ones only.
@@ -382,6 +375,10 @@ impl Backend for CachekitIOBackend {
 
     fn aio(&self) -> Option<&dyn AsyncBackend> {
         Some(&self.0)
+    }
+
+    fn tally(&self) -> Option<&Tally> {
+        Some(&self.0.tally)
     }
 
     fn after_fork(&self) {

@@ -1,10 +1,11 @@
 //! The hits and misses that every request reports to the service.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::tally::{Counters, Tally};
 
 const ID: HeaderName = HeaderName::from_static("x-cachekit-session-id");
 const START: HeaderName = HeaderName::from_static("x-cachekit-session-start");
@@ -13,48 +14,6 @@ const L2_HITS: HeaderName = HeaderName::from_static("x-cachekit-l2-hits");
 const MISSES: HeaderName = HeaderName::from_static("x-cachekit-misses");
 const L1_HIT_RATE: HeaderName = HeaderName::from_static("x-cachekit-l1-hit-rate");
 const L1_STATUS: HeaderName = HeaderName::from_static("x-cachekit-l1-status");
-
-/// What the functions of a process have counted since it began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Calls answered by the process's own cache.
-    pub l1_hits: u64,
-    /// Calls answered by the service.
-    pub l2_hits: u64,
-    /// Calls that ran the function.
-    pub misses: u64,
-}
-
-/// What all functions over one backend have counted; it only grows.
-#[derive(Debug, Default)]
-pub struct Tally {
-    counting: AtomicBool,
-    l1_hits: AtomicU64,
-    l2_hits: AtomicU64,
-    misses: AtomicU64,
-}
-
-impl Tally {
-    /// Adds what a function has counted since `told`, which becomes `now`. A function whose counters
-    /// were cleared began anew.
-    pub fn add(&self, told: &mut Counters, now: Counters) {
-        let new = now.since(*told).unwrap_or(now);
-        *told = now;
-        self.l1_hits.fetch_add(new.l1_hits, Ordering::Relaxed);
-        self.l2_hits.fetch_add(new.l2_hits, Ordering::Relaxed);
-        self.misses.fetch_add(new.misses, Ordering::Relaxed);
-        self.counting.store(true, Ordering::Relaxed);
-    }
-
-    /// None until a function has counted.
-    fn counters(&self) -> Option<Counters> {
-        self.counting.load(Ordering::Relaxed).then(|| Counters {
-            l1_hits: self.l1_hits.load(Ordering::Relaxed),
-            l2_hits: self.l2_hits.load(Ordering::Relaxed),
-            misses: self.misses.load(Ordering::Relaxed),
-        })
-    }
-}
 
 /// What one process reports under one name. No counter goes backwards, as the service takes numbers
 /// that do for a replay; a fork's child has a session of its own.
@@ -99,7 +58,7 @@ impl Session {
         headers.insert(L1_HITS, counted.l1_hits.into());
         headers.insert(L2_HITS, counted.l2_hits.into());
         headers.insert(MISSES, counted.misses.into());
-        let rate = format!("{:.3}", counted.l1_hit_rate());
+        let rate = format!("{:.3}", l1_hit_rate(counted));
         headers.insert(
             L1_HIT_RATE,
             HeaderValue::try_from(rate).expect("digits and a point"),
@@ -108,20 +67,11 @@ impl Session {
     }
 }
 
-impl Counters {
-    fn since(self, earlier: Self) -> Option<Self> {
-        Some(Self {
-            l1_hits: self.l1_hits.checked_sub(earlier.l1_hits)?,
-            l2_hits: self.l2_hits.checked_sub(earlier.l2_hits)?,
-            misses: self.misses.checked_sub(earlier.misses)?,
-        })
-    }
-
-    fn l1_hit_rate(self) -> f64 {
-        match self.l1_hits + self.l2_hits {
-            0 => 0.0,
-            hits => self.l1_hits as f64 / hits as f64,
-        }
+/// The part of the hits that the process's own cache has answered.
+fn l1_hit_rate(counted: Counters) -> f64 {
+    match counted.l1_hits + counted.l2_hits {
+        0 => 0.0,
+        hits => counted.l1_hits as f64 / hits as f64,
     }
 }
 

@@ -3,11 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use cachekit_backends::{
-    BackendError, CachekitIOBackend, CachekitIOConfig, ErrorKind,
-    cachekitio::{Counters, Entry, Tally},
+    BackendError, CachekitIOBackend, CachekitIOConfig, ErrorKind, cachekitio::Entry,
 };
-use cachekit_engine::stats::StatsSnapshot;
-use parking_lot::Mutex;
 use pyo3::{prelude::*, types::PyBytes};
 
 use super::native::{NativeBackend, raise, span};
@@ -25,7 +22,6 @@ impl CachekitIO {
             backend: service.clone(),
             timeout,
             tenant: None,
-            tally: Some(Arc::clone(service.tally())),
         };
         Self { service, native }
     }
@@ -201,20 +197,4 @@ fn lives(
 /// What no duration can hold is clamped like all that is longer than the service allows.
 fn whole_or_longest(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
-}
-
-/// What a function's counters were when it last told them.
-#[derive(Default)]
-pub(crate) struct Told(Mutex<Counters>);
-
-impl Told {
-    /// Tells what was counted since.
-    pub(crate) fn tell(&self, tally: &Tally, now: &StatsSnapshot) {
-        let now = Counters {
-            l1_hits: now.l1_hits,
-            l2_hits: now.l2_hits,
-            misses: now.misses,
-        };
-        tally.add(&mut self.0.lock(), now);
-    }
 }

@@ -4,7 +4,6 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use cachekit_backends::{
     Backend, BackendError, Detail, ErrorKind, Found, Health, LockReply, Remaining,
-    cachekitio::Tally,
     redis::{RedisBackend, RedisConfig},
 };
 use cachekit_wire::keys::tenant_key;
@@ -25,8 +24,6 @@ pub(crate) struct NativeBackend {
     pub(super) backend: Arc<dyn Backend>,
     pub(super) timeout: Duration,
     pub(super) tenant: Option<Arc<str>>,
-    /// Where functions tell their hits and misses, where the backend reports them.
-    pub(super) tally: Option<Arc<Tally>>,
 }
 
 impl NativeBackend {
@@ -168,7 +165,6 @@ impl NativeBackend {
             backend: Arc::new(RedisBackend::new(config)),
             timeout: span(socket_timeout, "socket_timeout")?,
             tenant: tenant.map(Arc::from),
-            tally: None,
         })
     }
 
@@ -202,7 +198,6 @@ impl NativeBackend {
             backend: file::open(py, settings)?,
             timeout: lock_timeout,
             tenant: None,
-            tally: None,
         })
     }
 
@@ -234,7 +229,6 @@ impl NativeBackend {
             backend: memcached::open(py, settings)?,
             timeout: span(timeout, "timeout")?,
             tenant: None,
-            tally: None,
         })
     }
 
@@ -244,7 +238,6 @@ impl NativeBackend {
             backend: Arc::clone(&self.backend),
             timeout: span(seconds, "timeout")?,
             tenant: self.tenant.clone(),
-            tally: self.tally.clone(),
         })
     }
 
