@@ -41,7 +41,10 @@ pub(super) fn with_compressed<R>(payload: &[u8], use_block: impl FnOnce(&[u8]) -
         }
         let len = compress_into_with_table(payload, block, table)
             .expect("the block has the size that lz4_flex asks for");
-        run(&block[..len])
+        let result = run(&block[..len]);
+        // The payload may be about to be encrypted: nothing of it stays in the thread's memory.
+        block[..len].fill(0);
+        result
     });
     // A thread that is shutting down has no workspace any more.
     done.unwrap_or_else(|_| run(&compress(payload)))
@@ -97,5 +100,20 @@ pub(super) fn decompress_to(
             declared: len as u64,
             actual: into.len() as u64,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_payload_stays_behind() {
+        let payload = b"attack at dawn".repeat(9);
+        let len = with_compressed(&payload, <[u8]>::len);
+        WORKSPACE.with_borrow(|workspace| {
+            assert!(workspace.block.len() > len);
+            assert!(workspace.block.iter().all(|byte| *byte == 0));
+        });
     }
 }
