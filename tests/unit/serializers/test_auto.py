@@ -203,6 +203,41 @@ def test_what_cannot_be_stored_is_refused_with_its_place_and_the_remedy(value: A
         AutoSerializer(types=[Point]).serialize(value)
 
 
+class Access(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Marked(Pair):
+    """A named tuple with attributes beside its fields."""
+
+
+@dataclasses.dataclass
+class Row(list[int]):
+    name: str = ""
+
+
+def test_what_an_instance_has_beside_its_state_is_not_lost() -> None:
+    serializer = AutoSerializer(types=[Access, Marked])
+    assert same(
+        serializer.deserialize(*serializer.serialize([Access.READ, Marked(1, "b")])), [Access.READ, Marked(1, "b")]
+    )
+    with pytest.raises(TypeError, match="a combination of flags"):
+        serializer.serialize(Access.READ | Access.WRITE)
+    marked = Marked(1, "b")
+    marked.note = "n"  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(TypeError, match="beside its fields"):
+        serializer.serialize(marked)
+    with pytest.raises(TypeError, match="derives from list"):
+        AutoSerializer(types=[Row])
+
+
+def test_a_foreign_timedelta_is_one_that_python_could_make() -> None:
+    document = msgpack.packb({msgpack.ExtType(0x43, b"\x02"): [0, 90_000, 2_000_000]}) or b""
+    back = AutoSerializer(enable_integrity_checking=False).deserialize(document)
+    assert (back.days, back.seconds, back.microseconds) == (1, 3602, 0)
+
+
 def test_only_registered_classes_are_made() -> None:
     payload, metadata = AutoSerializer(types=[Point]).serialize([Point(1)])
     with pytest.raises(SerializationError, match="Point, which is not registered"):

@@ -218,7 +218,7 @@ impl<'py, 'a> Decoder<'py, 'a> {
                 .call_method1(intern!(py, "Decimal"), (value.cast::<PyString>()?,)),
             Kind::Delta => {
                 let (days, seconds, microseconds): (i32, i32, i32) = parts(value)?;
-                Ok(PyDelta::new(py, days, seconds, microseconds, false)?.into_any())
+                Ok(PyDelta::new(py, days, seconds, microseconds, true)?.into_any())
             }
             Kind::Complex => {
                 let (real, imaginary): (f64, f64) = parts(value)?;

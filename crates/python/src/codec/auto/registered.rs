@@ -3,7 +3,7 @@
 use cachekit_wire::msgpack;
 use pyo3::{
     exceptions::{PyTypeError, PyValueError},
-    intern,
+    ffi, intern,
     prelude::*,
     types::{PyDict, PyList, PyString, PyTuple, PyType},
 };
@@ -112,6 +112,11 @@ fn kind(class: &Bound<'_, PyType>, name: &str) -> PyResult<(Kind, Vec<Py<PyStrin
         return Ok((Kind::Enum, Vec::new()));
     }
     if class.hasattr(intern!(py, "__dataclass_fields__"))? {
+        if let Some(base) = builtin_base(class)? {
+            return Err(PyTypeError::new_err(format!(
+                "types=: {name} is a dataclass that derives from {base}, whose content would be lost; make that a field"
+            )));
+        }
         let fields = py
             .import(intern!(py, "dataclasses"))?
             .call_method1(intern!(py, "fields"), (class,))?;
@@ -135,6 +140,28 @@ fn kind(class: &Bound<'_, PyType>, name: &str) -> PyResult<(Kind, Vec<Py<PyStrin
     )))
 }
 
+/// The builtin class that an instance's layout comes from, if it is another one than `object`: such
+/// instances have content beside their attributes.
+fn builtin_base(class: &Bound<'_, PyType>) -> PyResult<Option<String>> {
+    for base in class.mro().iter() {
+        let base = base.cast_into::<PyType>()?;
+        // SAFETY: the class is alive.
+        let flags = unsafe { ffi::PyType_GetFlags(base.as_type_ptr()) };
+        if flags & ffi::Py_TPFLAGS_HEAPTYPE == 0 && !base.is(base.py().get_type::<PyAny>()) {
+            return base.name()?.extract().map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// Whether an instance has attributes of its own.
+fn has_attributes(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    match object.getattr_opt(intern!(object.py(), "__dict__"))? {
+        Some(attributes) => attributes.is_truthy(),
+        None => Ok(false),
+    }
+}
+
 impl Known {
     fn content(
         &self,
@@ -147,18 +174,18 @@ impl Known {
         let raised = |error| Refusal::raised(object, "state", error);
         let state = match self.kind {
             Kind::Dataclass => return self.fields(mode, object, out, depth),
-            Kind::Enum => {
-                let name = object.getattr(intern!(py, "name")).map_err(raised)?;
-                if !name.is_instance_of::<PyString>() {
-                    let reason =
-                        "without a name of its own, a combination of flags; return its .value";
-                    return Err(Refusal::new(object, reason));
-                }
-                name
-            }
+            Kind::Enum => self.member(object).map_err(raised)?.ok_or_else(|| {
+                let reason = "without a name of its own, a combination of flags; return its .value";
+                Refusal::new(object, reason)
+            })?,
             Kind::Model => object
                 .call_method0(intern!(py, "__getstate__"))
                 .map_err(raised)?,
+            _ if has_attributes(object).map_err(raised)? => {
+                let reason =
+                    "with attributes beside its fields, which would be lost; make them fields";
+                return Err(Refusal::new(object, reason));
+            }
             _ => PyList::new(
                 py,
                 object
@@ -170,6 +197,16 @@ impl Known {
             .into_any(),
         };
         bound(mode, &state, out, depth + 1)
+    }
+
+    /// The name of an enumeration's member; `None` for a combination of flags, which has none, or one
+    /// (`A|B`) that is no member's.
+    fn member<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = object.py();
+        let name = object.getattr(intern!(py, "name"))?;
+        let members = self.class.bind(py).getattr(intern!(py, "__members__"))?;
+        let is_name = name.is_instance_of::<PyString>() && members.contains(&name)?;
+        Ok(is_name.then_some(name))
     }
 
     fn fields(
