@@ -94,9 +94,12 @@ def tenant_name(given: object) -> str | None:
     if len(given) < 32:
         return given
     try:
-        return str(UUID(given))
+        usual = str(UUID(given))
     except ValueError:
         return given
+    # `UUID` also reads signs, underscores and other scripts' digits: names that are not this UUID's.
+    spelled = (usual, usual.replace("-", ""), f"{{{usual}}}", f"urn:uuid:{usual}")
+    return usual if given.lower() in spelled else given
 
 
 def settings(config: EncryptionConfig, intent: str, own: _native.Keychain | None, name: str) -> dict[str, Any] | None:
