@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cachekit import encryption
+from cachekit.config import effective
 from cachekit.config.validation import ConfigurationError
 from cachekit.serializers.base import SerializationMetadata
 from cachekit.serializers.errors import DecryptionAuthenticationError, SuspiciousCacheEntryError
@@ -21,10 +22,19 @@ class EncryptionWrapper:
     """What `serializer` makes, encrypted. As ``serializer=`` of a function it is `encryption=True` with these keys.
 
     `master_key` is bytes or hexadecimal text; None means CACHEKIT_MASTER_KEY, with the previous keys of
-    CACHEKIT_PREVIOUS_MASTER_KEYS. With `enable_encryption=False` it does nothing, and says so in the log.
+    CACHEKIT_PREVIOUS_MASTER_KEYS. `fail_closed=None` is CACHEKIT_ENCRYPTION_FAIL_CLOSED. With
+    `enable_encryption=False` it does nothing, and says so in the log.
     """
 
-    __slots__ = ("_keychain", "_master_key", "_previous", "enable_encryption", "fail_closed", "serializer", "tenant_id")
+    __slots__ = (
+        "_fail_closed",
+        "_keychain",
+        "_master_key",
+        "_previous",
+        "enable_encryption",
+        "serializer",
+        "tenant_id",
+    )
 
     cross_sdk_compatible = True
 
@@ -34,7 +44,7 @@ class EncryptionWrapper:
         master_key: Key | None = None,
         tenant_id: str = encryption.NO_TENANT,
         enable_encryption: bool = True,
-        fail_closed: bool = False,
+        fail_closed: bool | None = None,
         previous_master_keys: tuple[Key, ...] | list[Key] | None = None,
     ) -> None:
         if serializer is None:
@@ -47,7 +57,7 @@ class EncryptionWrapper:
             raise ConfigurationError(f"tenant_id={tenant_id!r}: a name is expected")
         self.tenant_id = name
         self.enable_encryption = bool(enable_encryption)
-        self.fail_closed = bool(fail_closed)
+        self._fail_closed = None if fail_closed is None else bool(fail_closed)
         self._master_key = master_key
         self._previous = None if previous_master_keys is None else tuple(previous_master_keys)
         self._keychain: Any = None
@@ -69,7 +79,9 @@ class EncryptionWrapper:
         """The fields of the `EncryptionConfig` that a function with this serializer has."""
         if not self.enable_encryption:
             return {"enabled": False}
-        found: dict[str, Any] = {"enabled": True, "fail_closed": self.fail_closed}
+        found: dict[str, Any] = {"enabled": True}
+        if self._fail_closed is not None:
+            found["fail_closed"] = self._fail_closed
         if self._master_key is not None:
             found["master_key"] = self._master_key
         if self._previous is not None:
@@ -77,6 +89,11 @@ class EncryptionWrapper:
         if self.tenant_id != encryption.NO_TENANT:
             found["deployment_uuid"] = self.tenant_id
         return found
+
+    @property
+    def fail_closed(self) -> bool:
+        """Whether an entry of an unknown key is refused although the current key opens it."""
+        return effective.current().encryption_fail_closed if self._fail_closed is None else self._fail_closed
 
     @property
     def is_encryption_enabled(self) -> bool:
