@@ -22,6 +22,8 @@ from cachekit.serializers import (
     DecryptionAuthenticationError,
     EncryptionWrapper,
     KeyringConfigurationError,
+    SerializationFormat,
+    SerializationMetadata,
     StandardSerializer,
     SuspiciousCacheEntryError,
     get_serializer,
@@ -271,6 +273,61 @@ def test_keys_appear_nowhere(namespace: str, monkeypatch: pytest.MonkeyPatch, ca
     assert config.to_dict()["master_key"] == "[REDACTED]"
 
 
+class Quoting:
+    """A serializer whose errors quote what it was given."""
+
+    def __init__(self, failing: str) -> None:
+        self.failing = failing
+
+    def serialize(self, obj: Any) -> tuple[bytes, SerializationMetadata]:
+        if self.failing == "serialize":
+            raise ValueError(repr(obj))
+        return repr(obj).encode(), SerializationMetadata(SerializationFormat.MSGPACK)
+
+    def deserialize(self, data: bytes, metadata: SerializationMetadata | None = None) -> Any:
+        raise ValueError(repr(data))
+
+
+@pytest.mark.parametrize("l1", [True, False])
+@pytest.mark.parametrize(
+    ("serializer", "value"),
+    [
+        ("std", {SECRET: {1}}),
+        ("auto", {SECRET: object()}),
+        ("orjson", {SECRET: float("nan")}),
+        ("arrow", {"a": [1, SECRET]}),
+        (Quoting("serialize"), SECRET),
+        (Quoting("deserialize"), SECRET),
+    ],
+)
+def test_why_a_value_is_not_cached_is_not_told_by_quoting_it(
+    serializer: Any, value: Any, l1: bool, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if serializer in ("orjson", "arrow"):
+        pytest.importorskip({"orjson": "orjson", "arrow": "pyarrow"}[serializer])
+    caplog.set_level(logging.DEBUG)
+    runs = Runs()
+
+    def load() -> Any:
+        runs()
+        return value
+
+    secure = cache.secure(master_key=KEY, backend=Store(), namespace=namespace, serializer=serializer, l1_enabled=l1)
+    cached = secure(load)
+    assert [cached(), cached()] == [value, value]
+    assert runs.count == 2
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warnings, "it is said that there is something wrong"
+    assert SECRET not in caplog.text
+
+
+def test_a_key_in_the_wrong_place_is_not_shown() -> None:
+    with pytest.raises(TypeError, match="encryption=str: True, False or") as caught:
+        wrong: Any = KEY
+        cache(encryption=wrong)
+    assert KEY not in str(caught.value)
+
+
 def test_configure_brings_the_keys(namespace: str) -> None:
     store = Store()
     load, _ = secret_of(store, namespace)
@@ -352,6 +409,21 @@ def test_extractors(extractor: Any, given: Any, name: str, namespace: str) -> No
 
     load(given)
     assert load.key_for(given).startswith(f"t:{name}:")
+
+
+@pytest.mark.parametrize("sign", ["+", " ", "\u0660", "0_"])
+def test_names_that_only_look_like_a_uuid_are_tenants_of_their_own(sign: str, namespace: str) -> None:
+    """`UUID` reads signs, spaces, underscores and other scripts' digits, too."""
+    digits = "0" * len(sign) + "123456789abcdef0123456789abcdef0"[len(sign) :]
+
+    @cache(backend=None, tenant_extractor="who", key=lambda who: "k", namespace=namespace)
+    def load(who: str) -> str:
+        return who
+
+    assert load(digits) == digits
+    assert load(f"{{{UUID(digits)}}}") == load(str(UUID(digits)).upper()) == digits
+    other = sign + digits[len(sign) :]
+    assert load(other) == other
 
 
 def test_the_tenant_of_the_context(namespace: str) -> None:
@@ -458,6 +530,29 @@ def test_the_wrapper_by_name(namespace: str, monkeypatch: pytest.MonkeyPatch) ->
     assert wrapper.deserialize(sealed, metadata, "key") == {"a": SECRET}
     with pytest.raises(ConfigurationError, match="enabled= and what serializer="):
         cache(serializer="encrypted", encryption=False)
+
+
+@pytest.mark.parametrize(
+    ("own", "setting", "closed"), [(None, "true", True), (False, "true", False), (True, "false", True)]
+)
+def test_whether_the_wrapper_fails_closed(
+    own: bool | None, setting: str, closed: bool, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it does not say, the settings do."""
+    monkeypatch.setenv("CACHEKIT_ENCRYPTION_FAIL_CLOSED", setting)
+    store = Store()
+    wrapper = EncryptionWrapper(master_key=KEY, fail_closed=own)
+    assert wrapper.fail_closed is wrapper.get_encryption_info()["fail_closed"] is closed
+    load, runs = secret_of(store, namespace, serializer=wrapper, encryption=None, master_key=None)
+    load()
+    key, entry = store.entry()
+    store.values[key] = entry[:-1] + bytes([entry[-1] ^ 1])
+    if closed:
+        with pytest.raises(DecryptionAuthenticationError):
+            load()
+    else:
+        load()
+    assert runs.count == 1 + (not closed)
 
 
 def test_the_wrapper_switched_off(namespace: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,6 +16,8 @@ from cachekit import cache
 from cachekit.backends import RedisBackend
 from cachekit.serializers import ArrowSerializer, AutoSerializer, OrjsonSerializer, StandardSerializer
 from cachekit.serializers.base import SerializationFormat, SerializationMetadata
+from tests.integration.support import Runs
+from tests.integration.vault import Store, header, with_header
 from tests.support.redis_servers import RedisServer
 
 
@@ -111,6 +113,20 @@ def test_a_changed_serializer_is_explained_once_and_overwrites(
     said = [record.message for record in caplog.records if "written by serializer" in record.message]
     assert len(said) == 1
     assert before.replace("custom", "Reversed") in said[0]
+
+
+def test_an_entry_that_names_no_serializer_is_of_the_functions_own(namespace: str) -> None:
+    """Old writers say "unknown"."""
+    store, runs = Store(), Runs()
+
+    @cache(backend=store, namespace=namespace, l1_enabled=False)
+    def load() -> list[int]:
+        return [runs()]
+
+    load()
+    key, entry = store.entry()
+    store.values[key] = with_header(entry, {**header(entry), "s": "unknown"})
+    assert load() == [1]
 
 
 @pytest.mark.parametrize("name", SAME)

@@ -44,7 +44,8 @@ impl Call<'_> {
             self.kept(self.begin(held), None);
             return Ok(());
         }
-        let sealable = Sealable::new(&held, value::decode::<T>, &self.scope.payload)?;
+        let (policy, settings) = (&self.scope.payload, &self.core.settings);
+        let sealable = Sealable::new(&held, value::decode::<T>, policy, settings)?;
         let Some(shared) = shared else {
             let (_, held) = self.seal(&sealable, None, None)?;
             self.kept(self.begin(held), None);
@@ -90,7 +91,8 @@ impl Call<'_> {
             self.kept(self.begin(held), None);
             return Ok(());
         }
-        let sealable = Sealable::new(&held, value::decode::<T>, &self.scope.payload)?;
+        let (policy, settings) = (&self.scope.payload, &self.core.settings);
+        let sealable = Sealable::new(&held, value::decode::<T>, policy, settings)?;
         let Some(shared) = shared else {
             let (_, held) = self.seal(&sealable, None, None)?;
             self.kept(self.begin(held), None);

@@ -354,8 +354,9 @@ impl Filling {
         let shared = self.shared.as_ref();
         let x = shared.map(|shared| shared.extension(self.generation, life, SystemClock.wall()));
         let x = x.unwrap_or_default();
-        let sealed = Sealable::new(&held, self.decode, policy)
-            .and_then(|sealable| sealable.seal(&self.core.settings, policy, sealer, x));
+        let settings = &self.core.settings;
+        let sealed = Sealable::new(&held, self.decode, policy, settings)
+            .and_then(|sealable| sealable.seal(settings, policy, sealer, x));
         let (bytes, held) = match sealed {
             Ok(sealed) => sealed,
             Err(error) => {

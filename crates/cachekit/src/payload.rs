@@ -243,6 +243,10 @@ pub fn open<R>(
     hand_out(frame.header, &frame.payload, policy, scratch, read)
 }
 
+/// All that is said of a decrypted body that cannot be read.
+const UNREADABLE: &str =
+    "they decrypt, and this function's serializer does not read what they hold";
+
 /// What [`open`] does once it has found an encrypted entry.
 ///
 /// # Errors
@@ -258,7 +262,11 @@ pub fn open_sealed<R>(
     let header = sealed.header().clone();
     let result = hand_out(header, &plain.0, policy, scratch, read);
     wipe(scratch);
-    result
+    result.map_err(|unusable| match unusable {
+        // Who reads a body may quote what is in it, and this ends up in logs.
+        Unusable::Corrupt(_) => Unusable::Corrupt(UNREADABLE.to_owned()),
+        other => other,
+    })
 }
 
 /// The encrypted entry that the bytes of `stored` are.
@@ -301,7 +309,11 @@ fn hand_out<R>(
         interop::document(payload).map_err(|error| Unusable::Corrupt(error.to_string()))?;
         return read(payload, &header).map_err(Unusable::Corrupt);
     }
-    if header.serializer != policy.serializer && header.serializer.name() != "unknown" {
+    if header.serializer.name() == "unknown" {
+        // Old writers that did not say meant the function's own.
+        header.serializer = policy.serializer.clone();
+    }
+    if header.serializer != policy.serializer {
         return Err(Unusable::OtherSerializer {
             found: header.serializer.name().to_owned(),
             expected: policy.serializer.name().to_owned(),

@@ -25,9 +25,19 @@ impl Sealable {
     ///
     /// # Errors
     /// When it does not serialize, or not to what its type can be read from.
-    pub(crate) fn new(held: &Held, decode: Decode, policy: &PayloadPolicy) -> Result<Self, Error> {
+    pub(crate) fn new(
+        held: &Held,
+        decode: Decode,
+        policy: &PayloadPolicy,
+        settings: &Settings,
+    ) -> Result<Self, Error> {
         let refused = |what: &str, error: String, remedy: &str| {
-            Error::new(ErrorKind::Value, format!("{what}: {error}"), remedy)
+            // It may quote the value, as serde does what it did not expect.
+            let message = match settings.encrypts() {
+                true => what.to_owned(),
+                false => format!("{what}: {error}"),
+            };
+            Error::new(ErrorKind::Value, message, remedy)
         };
         let body = held.encode().map_err(|error| {
             let remedy = "correct its Serialize, or keep it in the process with no backend";

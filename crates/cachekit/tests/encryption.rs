@@ -202,3 +202,24 @@ fn the_store_and_errors_show_nothing_of_the_value() {
         assert!(!shown, "{entry:?}");
     }
 }
+
+/// What it is written as is no name of its own, which the error quotes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Order {
+    #[serde(rename(serialize = "attack at dawn"))]
+    Attack,
+}
+
+#[test]
+fn why_a_value_is_not_stored_is_not_told_by_quoting_it() {
+    let server = RedisServer::start();
+    let told = |cache: &Cache| {
+        let error = cache.set_blocking("order", Order::Attack);
+        error.expect_err("it does not come back").to_string()
+    };
+    let plain = told(&built(process(&server).namespace("n")));
+    assert!(plain.contains("attack at dawn"), "{plain}");
+    let secret = told(&built(encrypting(&server, 7)));
+    assert!(secret.contains("does not come back"), "{secret}");
+    assert!(!secret.contains("attack"), "{secret}");
+}

@@ -23,6 +23,11 @@ pub(crate) enum NotStored {
     Interrupted(PyErr),
 }
 
+/// All that is said of a result that is to be encrypted: the place in it, and what a library says of it,
+/// may quote it.
+const UNTOLD: &str = "the serializer does not take it, and why is not logged of a function that encrypts; \
+     pass the result to the serializer's serialize() to see";
+
 /// The entry of a result.
 pub(crate) fn seal(
     py: Python<'_>,
@@ -40,6 +45,9 @@ pub(crate) fn seal(
         Err(refused) => {
             return Err(match refused.interrupt(py) {
                 Some(error) => NotStored::Interrupted(error),
+                None if sealer.is_some_and(|sealer| sealer.encryption().encrypts) => {
+                    because(Once::Unencodable, UNTOLD)
+                }
                 None => because(Once::Unencodable, &refused.to_string()),
             });
         }

@@ -130,7 +130,9 @@ def _group_part(group: str, name: str, value: Any) -> dict[str, Any] | Group:
         return {"enabled": value} if group != "monitoring" else dict.fromkeys(_FLAT_MONITORING, value)
     kind = GROUPS[group]
     if not isinstance(value, kind):
-        raise TypeError(f"{name}={value!r}: True, False or a {kind.__name__} is expected")
+        # A key that was put here by mistake is not shown.
+        given = type(value).__name__ if name == "encryption" else repr(value)
+        raise TypeError(f"{name}={given}: True, False or a {kind.__name__} is expected")
     return value
 
 

@@ -75,6 +75,26 @@ fn what_l1_holds_is_ciphertext_that_is_checked_at_each_reading() {
 }
 
 #[test]
+fn what_a_reader_says_of_a_decrypted_body_is_not_passed_on() {
+    let ours = encryption(1);
+    let mine = sealer(&ours, "acme", "k");
+    let policy = PayloadPolicy::INTEROP;
+    let quoting = |body: &[u8], _: &_| -> Result<(), String> {
+        Err(format!("unexpected {}", String::from_utf8_lossy(body)))
+    };
+    let told = |stored: &Bytes, sealer| {
+        let read = payload::open(stored, &policy, sealer, &mut Vec::new(), quoting);
+        read.expect_err("it is not read").to_string()
+    };
+    assert!(told(&entry(None), None).contains("secret"));
+    let told = told(&entry(Some(&mine)), Some(&mine));
+    assert!(
+        told.contains("does not read") && !told.contains("secret"),
+        "{told}"
+    );
+}
+
+#[test]
 fn keys_of_tenants_are_derived_once_and_names_do_not_pile_up() {
     let chain = encryption(1).keychain;
     let first = chain.tenant("acme").expect("a good name");
