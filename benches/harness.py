@@ -105,3 +105,19 @@ def percentile(values: Sequence[float], percent: float) -> float:
         raise ValueError("no values to take a percentile of")
     ranked = sorted(values)
     return ranked[max(1, math.ceil(percent / 100 * len(ranked))) - 1]
+
+
+async def throughput(get: Callable[[int], Awaitable[object]], tasks: int, keys: int, seconds: float) -> float:
+    """Awaited gets per second of ``tasks`` tasks, each on ``keys`` keys of its own, which are numbers."""
+    deadline = time.perf_counter() + seconds
+
+    async def worker(first: int) -> int:
+        done = 0
+        while time.perf_counter() < deadline:
+            await get(first + done % keys)
+            done += 1
+        return done
+
+    started = time.perf_counter()
+    done = sum(await asyncio.gather(*(worker(task * keys) for task in range(tasks))))
+    return done / (time.perf_counter() - started)

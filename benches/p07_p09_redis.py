@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import statistics
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,7 +15,7 @@ from redis._parsers import _RESP2Parser
 
 from benches import payloads
 from benches.context import PUBLISHED, TTL, Context, ours
-from benches.harness import Contender, Statement, interleave, medians
+from benches.harness import Contender, Statement, interleave, medians, throughput
 from benches.table import OURS, Budget, Line
 from tests.support.resp import pack
 
@@ -109,22 +107,6 @@ def p8(context: Context) -> list[Line]:
     return [Line("P8", work, "s", medians(samples), budget, missing=missing, samples=samples)]
 
 
-async def _throughput(get: Callable[[int], Awaitable[object]], tasks: int, seconds: float) -> float:
-    """Awaited gets per second of ``tasks`` tasks, each on keys of its own."""
-    deadline = time.perf_counter() + seconds
-
-    async def worker(first: int) -> int:
-        done = 0
-        while time.perf_counter() < deadline:
-            await get(first + done % KEYS_PER_TASK)
-            done += 1
-        return done
-
-    started = time.perf_counter()
-    done = sum(await asyncio.gather(*(worker(task * KEYS_PER_TASK) for task in range(tasks))))
-    return done / (time.perf_counter() - started)
-
-
 async def _p9(context: Context) -> list[Line]:
     widths = (16, 128)
     keys = range(max(widths) * KEYS_PER_TASK)
@@ -160,7 +142,7 @@ async def _p9(context: Context) -> list[Line]:
         samples: dict[str, list[float]] = {name: [] for name in [*gets, PUBLISHED]}
         for _ in range(max(3, context.rounds // 2)):
             for name, get in gets.items():
-                samples[name].append(await _throughput(get, tasks, WINDOW))
+                samples[name].append(await throughput(get, tasks, KEYS_PER_TASK, WINDOW))
             samples[PUBLISHED].append(context.published_worker.ask("throughput", tasks=tasks, seconds=WINDOW))
         values = {name: statistics.median(found) for name, found in samples.items()}
         budget = Budget(2, "valkey-glide", at_least=True)

@@ -18,6 +18,9 @@ from cachekit.testing import AsyncContract, BackendContract, LockContract, TTLCo
 from tests.integration.support import Runs, ended, program, wait_until
 from tests.integration.test_single_flight_processes import CALLERS, KINDS, PROCESSES, SLACK, Fleet, reports
 
+# A program that hangs is one that has not ended after this; they take well under a second.
+FORK_LIMIT = 30.0
+
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forking beside threads
 
 
@@ -176,3 +179,28 @@ def test_a_stopped_writer_costs_time_and_no_error(directory: str) -> None:
     finally:
         holder.communicate(b"")
     assert double(7) == 14
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        "fork_of_a_fork",
+        "fork_beside_a_loop",
+        "fork_and_go_on_with_the_loop",
+        "fork_inside_a_task",
+        "pool_by_fork",
+        "pool_by_spawn",
+        "preload",
+        "fork_during_a_flight",
+        "fork_during_an_async_flight",
+        "fork_under_load",
+    ],
+)
+def test_both_sides_of_a_fork_go_on(directory: str, namespace: str, tmp_path: Path, scenario: str) -> None:
+    where = {
+        "CACHEKIT_FILE_CACHE_DIR": directory,
+        "TEST_NAMESPACE": namespace,
+        "TEST_RUNS": str(tmp_path / "runs"),
+    }
+    (out,) = ended([program("forks", scenario, env=where)], FORK_LIMIT)
+    assert out == "done\n"

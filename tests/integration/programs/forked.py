@@ -9,9 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cachekit import cache
-from cachekit.backends import RedisBackend
+from cachekit.backends.provider import DefaultBackendProvider
 
-backend = RedisBackend(os.environ["TEST_REDIS_URL"])
+if "TEST_REDIS_URL" in os.environ:
+    from cachekit.backends import RedisBackend
+
+    backend = RedisBackend(os.environ["TEST_REDIS_URL"])
+else:
+    backend = DefaultBackendProvider().get_backend()
 namespace = os.environ["TEST_NAMESPACE"]
 runs_file = Path(os.environ["TEST_RUNS"])
 
