@@ -109,7 +109,7 @@ class DecoratorConfig(Group):
         self._unwrap()
         if getattr(self.serializer, "enable_integrity_checking", True) is False and not _is_arrow(self.serializer):
             object.__setattr__(self, "integrity_checking", False)
-        object.__setattr__(self, "serializer", _serializer(self.serializer))
+        object.__setattr__(self, "serializer", _serializer(self.serializer, self.interop))
         if self.backend is not None and not isinstance(self.backend, Unset):
             from cachekit.backends.base import require_backend
 
@@ -272,10 +272,12 @@ def _is_arrow(serializer: Any) -> bool:
     return module is not None and isinstance(serializer, module.ArrowSerializer)
 
 
-def _serializer(serializer: Any) -> Any:
+def _serializer(serializer: Any, operation: Any) -> Any:
     """The canonical name, or the object."""
     if serializer == "default":
         return serializer
+    if serializer == "interop" and operation is not None:
+        return "default"  # What an interop function has anyway.
     if not isinstance(serializer, str):
         return _serializer_object(serializer)
     from cachekit.serializers.names import NAMES

@@ -360,6 +360,12 @@ class TestValues:
         for buffer in (bytearray(b"\x01"), memoryview(b"\x01")):
             assert decode_interop_value(buffer) == 1
 
+    def test_the_serializer_by_name(self) -> None:
+        named = DecoratorConfig(interop="op", namespace="n", serializer="interop")
+        assert named.serializer == "default"
+        with pytest.raises(ConfigurationError, match="names no operation"):
+            DecoratorConfig(namespace="n", serializer="interop")
+
     def test_the_serializer(self) -> None:
         data, metadata = InteropSerializer().serialize({"a": 1})
         assert (data, metadata.compressed) == (b"\x81\xa1a\x01", False)
