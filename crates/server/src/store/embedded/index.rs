@@ -78,6 +78,9 @@ pub(super) struct Gone {
     pub(super) number: u64,
 }
 
+/// So many items may be left in a queue beyond twice what lives.
+const SLACK: usize = 1024;
+
 /// The bytes that an entry counts for.
 pub(super) fn weight(full: &str, size: u64) -> u64 {
     full.len() as u64 + size + ENTRY_OVERHEAD
@@ -138,6 +141,7 @@ impl Index {
             held.slot.fresh_until = fresh_until;
             held.slot.ends = ends;
             self.schedule(full.clone(), ends);
+            self.tidy_ends();
         }
     }
 
@@ -249,7 +253,6 @@ impl Index {
 
     /// Drops what earlier writes left in the queues once it is more than what lives.
     fn tidy(&mut self, scope: &Scope) {
-        const SLACK: usize = 1024;
         let held = &self.held;
         if let Some(share) = self.shares.get_mut(scope) {
             let live = usize::try_from(share.total.entries).unwrap_or(usize::MAX);
@@ -260,13 +263,17 @@ impl Index {
                 });
             }
         }
-        if self.ends_count > held.len() * 2 + SLACK {
+        self.tidy_ends();
+    }
+
+    fn tidy_ends(&mut self) {
+        if self.ends_count > self.held.len() * 2 + SLACK {
             self.ends.clear();
-            for (full, held) in held {
+            for (full, held) in &self.held {
                 let second = self.ends.entry(held.slot.ends / 1000).or_default();
                 second.push(full.clone());
             }
-            self.ends_count = held.len();
+            self.ends_count = self.held.len();
         }
     }
 }
@@ -367,6 +374,18 @@ mod tests {
         let share = &index.shares[&Scope::new(Mode::Live, "t")];
         assert!(share.clock.len() < 2_000, "{}", share.clock.len());
         assert!(index.ends_count < 2_000, "{}", index.ends_count);
+    }
+
+    #[test]
+    fn nor_do_new_lives() {
+        let mut index = Index::default();
+        let place = place("t", "a");
+        index.insert(&place, slot(0, 1, 1_000_000));
+        for second in 1000..100_000 {
+            index.extend(place.full(), second * 1000, second * 1000);
+        }
+        assert!(index.ends_count < 2_000, "{}", index.ends_count);
+        assert_eq!(keys(&index.expire(99_999_000, 9)), ["live:t:a"]);
     }
 
     #[test]
