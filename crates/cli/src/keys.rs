@@ -3,26 +3,22 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cachekit_server::{KeyFile, KeyRecord, Mode, NewKey, Permission};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use cachekit_server::{KeyFile, KeyRecord, Mode, NewKey, Permission, key_path};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::Failure;
+use crate::serve::{config_argument, environment};
 
 /// The subcommand and its own.
 pub(crate) fn command() -> Command {
     let file = Arg::new("keys_file")
         .long("keys-file")
         .value_name("FILE")
-        .env("CACHEKIT_SERVER_KEYS_FILE")
-        .value_parser(value_parser!(PathBuf))
         .help("The key file [default: keys.json in the data directory]");
     let directory = Arg::new("data_dir")
         .long("data-dir")
         .value_name("DIR")
-        .env("CACHEKIT_SERVER_DATA_DIR")
-        .value_parser(value_parser!(PathBuf))
-        .default_value("cachekit-data")
-        .help("The server's data directory");
+        .help("The server's data directory [default: cachekit-data]");
     let json = || {
         Arg::new("json")
             .long("json")
@@ -68,6 +64,10 @@ pub(crate) fn command() -> Command {
         .about("Make, list and revoke API keys, also while the server runs")
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .after_help(
+            "The key file is the one that `cachekit serve` uses with the same --config, environment and flags.",
+        )
+        .arg(config_argument().global(true))
         .arg(file.global(true))
         .arg(directory.global(true))
         .subcommand(create.arg(json()))
@@ -79,12 +79,12 @@ pub(crate) fn command() -> Command {
 #[allow(clippy::print_stdout)]
 pub(crate) fn run(arguments: &ArgMatches) -> Result<(), Failure> {
     let (name, arguments) = arguments.subcommand().expect("a subcommand is required");
-    let directory: &PathBuf = arguments.get_one("data_dir").expect("it has a default");
-    let path = arguments
-        .get_one::<PathBuf>("keys_file")
-        .cloned()
-        .unwrap_or_else(|| directory.join("keys.json"));
-    let file = KeyFile::at(path);
+    let flags = ["data_dir", "keys_file"].into_iter().filter_map(|name| {
+        let text: &String = arguments.get_one(name)?;
+        Some((name.to_owned(), text.clone()))
+    });
+    let config = arguments.get_one::<PathBuf>("config").map(PathBuf::as_path);
+    let file = KeyFile::at(key_path(config, environment(), flags)?);
     let text = |name| -> &String {
         arguments
             .get_one(name)

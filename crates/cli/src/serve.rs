@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use cachekit_server::{Config, ENVIRONMENT_PREFIX, LogFormat, SETTINGS, Server};
+use cachekit_server::{
+    Config, ENVIRONMENT_PREFIX, LogFormat, SETTINGS, Server, warn_of_unknown_variables,
+};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -31,16 +33,16 @@ pub(crate) fn command() -> Command {
             default => default.to_owned(),
         };
         let help = format!("{} [default: {default}{range}]", setting.about);
-        command.arg(
-            Arg::new(setting.name)
-                .long(setting.flag())
-                .value_name("VALUE")
-                .num_args(0..=1)
-                .require_equals(false)
-                .default_missing_value("true")
-                .action(ArgAction::Set)
-                .help(help),
-        )
+        let argument = Arg::new(setting.name)
+            .long(setting.flag())
+            .value_name("VALUE")
+            .action(ArgAction::Set)
+            .help(help);
+        command.arg(match setting.default {
+            // A switch is turned on by its name alone.
+            "false" => argument.num_args(0..=1).default_missing_value("true"),
+            _ => argument,
+        })
     })
 }
 
@@ -61,21 +63,24 @@ pub(crate) fn config(arguments: &ArgMatches) -> Result<Config, Failure> {
         let text = arguments.try_get_one::<String>(setting.name).ok()??;
         Some((setting.name.to_owned(), text.clone()))
     });
-    let environment = std::env::vars_os().filter_map(|(name, value)| {
-        // Those that are not text are not ours.
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    });
     Ok(Config::load(
         file.map(PathBuf::as_path),
-        environment,
+        environment(),
         flags,
     )?)
+}
+
+/// The environment's variables that are text; the others are not ours.
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Serves until a signal says to end.
 pub(crate) fn run(arguments: &ArgMatches) -> Result<(), Failure> {
     let config = config(arguments)?;
     log_to_stderr(&config);
+    warn_of_unknown_variables(environment().map(|(name, _)| name));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use cachekit_testkit::TempDir;
 use cachekit_testkit::servers::{CachekitServer, Certificates, wait_until};
 use common::{Client, Version, eventually};
 
@@ -331,4 +332,28 @@ fn a_wrong_setting_is_named_with_its_source() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn keys_go_to_the_file_of_the_server_with_the_same_configuration() {
+    let dir = TempDir::new();
+    let config = dir.path().join("server.toml");
+    let data = dir.path().join("data");
+    std::fs::write(&config, format!("data_dir = {data:?}")).unwrap();
+    let output = Command::new(CachekitServer::program())
+        .args(["keys", "create", "--tenant", "acme", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(data.join("keys.json").is_file());
+}
+
+#[test]
+fn a_setting_without_its_value_is_refused() {
+    let output = Command::new(CachekitServer::program())
+        .args(["serve", "--data-dir", "--plain"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }

@@ -117,6 +117,27 @@ async fn slow_peers_are_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_may_rest_longer_than_headers_may_take() {
+    let server = CachekitServer::with(&["--header-timeout", "300ms", "--idle-timeout", "1m"]);
+    let mut stream = common::tls(server.port(), &server.ca(), Version::Http1)
+        .await
+        .unwrap();
+    let ask = format!(
+        "HEAD /v1/cache/health HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
+        server.key()
+    );
+    for _ in 0..2 {
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 15];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, b"HTTP/1.1 200 OK");
+        let ended = async { while stream.read(&mut [0; 256]).await.unwrap() != 0 {} };
+        let rest = tokio::time::timeout(Duration::from_millis(1500), ended).await;
+        assert!(rest.is_err(), "the connection ended while it rested");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_nobody_takes_ends_the_connection() {
     let server = CachekitServer::with(&["--body-timeout", "1s", "--min-rate", "10MiB"]);
     let client = Client::of(&server, Version::Http2).await;

@@ -15,7 +15,8 @@ mod watch;
 
 pub use config::{
     Config, ConfigError, Durability, ENVIRONMENT_PREFIX, LogFormat, QuotaPolicy, SETTINGS, Secret,
-    Setting, Size, StoreKind, TenantLimits, TenantSection, Value,
+    Setting, Size, StoreKind, TenantLimits, TenantSection, Value, key_path,
+    warn_of_unknown_variables,
 };
 pub use keys::{KeyError, KeyFile, KeyRecord, Keys, Mode, NewKey, Permission};
 pub use server::{Server, ServerError};

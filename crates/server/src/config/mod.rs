@@ -165,7 +165,7 @@ settings! {
     max_header_bytes: Size = "16KiB" ["8KiB", "1MiB"], "Request line and headers together.";
     max_in_flight: Size = "256MiB" ["1MiB", "1TiB"], "Bytes of values on their way in or out, all connections together; more wait a second, then 503.";
     handshake_timeout: Duration = "10s" ["100ms", "10m"], "Time for the TLS handshake.";
-    header_timeout: Duration = "10s" ["100ms", "10m"], "Time for the headers of a request, and for a new connection's first one.";
+    header_timeout: Duration = "10s" ["100ms", "10m"], "Time for a new connection's first request to arrive; later ones have idle_timeout.";
     body_timeout: Duration = "15s" ["100ms", "1h"], "Time for a body, sent or received, on top of what it may take at the least rate.";
     min_rate: Size = "16KiB" ["1", "1GiB"], "The least rate, in bytes per second, at which peers must send and take bodies.";
     idle_timeout: Duration = "5m" ["100ms", "1d"], "A connection without a request for this long is closed.";
@@ -264,30 +264,7 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
         flags: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut texts = Texts::default();
-        let mut tenants = BTreeMap::new();
-        if let Some(path) = file {
-            let content = std::fs::read_to_string(path)
-                .map_err(|error| ConfigError(format!("{}: {error}", path.display())))?;
-            tenants = read_file(&content, path, &mut texts)?;
-        }
-        for (variable, text) in environment {
-            let Some(name) = variable.strip_prefix(ENVIRONMENT_PREFIX) else {
-                continue;
-            };
-            match find(&name.to_ascii_lowercase()) {
-                Some(setting) if !text.is_empty() => {
-                    texts.set(setting.name, text, Source::Environment);
-                }
-                Some(_) => {}
-                None => tracing::warn!(variable, "no setting has this name"),
-            }
-        }
-        for (name, text) in flags {
-            let setting = find(&name)
-                .ok_or_else(|| ConfigError(format!("--{name}: no setting has this name")))?;
-            texts.set(setting.name, text, Source::Flag);
-        }
+        let (texts, tenants) = gather(file, environment, flags)?;
         let mut config = Self::read(&texts)?;
         config.tenants = tenants;
         config.check(&texts)?;
@@ -331,6 +308,16 @@ impl Config {
                 self.max_in_flight.0
             )));
         }
+        let limits = [
+            ("requests_per_second", self.requests_per_second),
+            ("burst", self.burst),
+        ];
+        if let Some((name, _)) = limits.iter().find(|(_, limit)| *limit == Some(0)) {
+            return Err(ConfigError(format!(
+                "{}: 0 would let no request through; use a whole number above 0, or none for no limit",
+                texts.origin(name)
+            )));
+        }
         const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
         if !LEVELS.contains(&self.log_level.as_str()) {
             return Err(ConfigError(format!(
@@ -345,10 +332,76 @@ impl Config {
     /// The path of the key file.
     #[must_use]
     pub fn key_path(&self) -> PathBuf {
-        self.keys_file
-            .clone()
-            .unwrap_or_else(|| self.data_dir.join("keys.json"))
+        key_path_in(self.keys_file.clone(), &self.data_dir)
     }
+}
+
+fn key_path_in(keys_file: Option<PathBuf>, data_dir: &Path) -> PathBuf {
+    keys_file.unwrap_or_else(|| data_dir.join("keys.json"))
+}
+
+/// The path of the key file that a server with these settings uses, of which those that do not
+/// concern it need not be usable. The arguments are those of [`Config::load`].
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn key_path(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    flags: impl IntoIterator<Item = (String, String)>,
+) -> Result<PathBuf, ConfigError> {
+    let (texts, _) = gather(file, environment, flags)?;
+    let data_dir: PathBuf = texts.value("data_dir")?;
+    Ok(key_path_in(texts.value("keys_file")?, &data_dir))
+}
+
+/// The texts of the settings, and the tenants of the file.
+fn gather(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    flags: impl IntoIterator<Item = (String, String)>,
+) -> Result<(Texts, BTreeMap<String, TenantSection>), ConfigError> {
+    let mut texts = Texts::default();
+    let mut tenants = BTreeMap::new();
+    if let Some(path) = file {
+        let content = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError(format!("{}: {error}", path.display())))?;
+        tenants = read_file(&content, path, &mut texts)?;
+    }
+    for (variable, text) in environment {
+        let name = variable.strip_prefix(ENVIRONMENT_PREFIX);
+        // Names that no setting has are told by `warn_of_unknown_variables`.
+        if let Some(setting) = name.and_then(|name| find(&name.to_ascii_lowercase()))
+            && !text.is_empty()
+        {
+            texts.set(setting.name, text, Source::Environment);
+        }
+    }
+    for (name, text) in flags {
+        let setting = find(&name)
+            .ok_or_else(|| ConfigError(format!("--{name}: no setting has this name")))?;
+        texts.set(setting.name, text, Source::Flag);
+    }
+    Ok((texts, tenants))
+}
+
+/// Warns of those of the environment's `names` that begin as the settings' do and are none. They are no
+/// error: orchestrators make up variables of such names for services.
+pub fn warn_of_unknown_variables(names: impl IntoIterator<Item = String>) {
+    let unknown = unknown_variables(names);
+    if !unknown.is_empty() {
+        tracing::warn!(variables = unknown.join(", "), "no setting has these names");
+    }
+}
+
+fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let is_unknown = |name: &String| {
+        name.strip_prefix(ENVIRONMENT_PREFIX)
+            .is_some_and(|rest| rest != "CONFIG" && find(&rest.to_ascii_lowercase()).is_none())
+    };
+    let mut unknown: Vec<String> = names.into_iter().filter(is_unknown).collect();
+    unknown.sort_unstable();
+    unknown
 }
 
 /// Reads the file's settings into `texts` and returns its tenants.

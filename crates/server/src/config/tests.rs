@@ -140,3 +140,34 @@ fn the_manual_has_the_table() {
         "docs/server.md should have:\n{table}"
     );
 }
+
+#[test]
+fn a_rate_of_nothing_is_refused() {
+    for (name, flag) in [
+        ("requests_per_second", "--requests-per-second"),
+        ("burst", "--burst"),
+    ] {
+        let error = load("plain = true", &[], &[(name, "0")]).unwrap_err();
+        assert!(
+            error.starts_with(flag) && error.contains("above 0"),
+            "{error}"
+        );
+    }
+    let config = load("plain = true", &[], &[("requests_per_second", "none")]).unwrap();
+    assert_eq!(config.requests_per_second, None);
+}
+
+#[test]
+fn variables_that_no_setting_has_are_found() {
+    let names = [
+        "PATH",
+        "CACHEKIT_SERVER_MAX_BITES",
+        "CACHEKIT_SERVER_MAX_BYTES",
+        "CACHEKIT_SERVER_CONFIG",
+        "CACHEKIT_SERVER_LISTENS",
+    ];
+    assert_eq!(
+        unknown_variables(names.map(str::to_owned)),
+        ["CACHEKIT_SERVER_LISTENS", "CACHEKIT_SERVER_MAX_BITES"]
+    );
+}

@@ -87,7 +87,8 @@ fn builder(config: &Config) -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(config.header_timeout)
+        // It counts the rest between two requests too. A new connection's first headers have less.
+        .header_read_timeout(config.idle_timeout.max(config.header_timeout))
         .max_buf_size(header_bytes)
         .half_close(false);
     builder
