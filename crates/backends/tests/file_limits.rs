@@ -199,6 +199,48 @@ fn a_locks_name_is_no_key() {
     assert_eq!(backend.get("key", false, TIMEOUT).expect("get"), None);
 }
 
+#[test]
+fn a_lock_on_a_very_long_key_harms_nothing_else() {
+    let directory = TempDir::new();
+    let backend = open(FileConfig::new(directory.path().join("c")));
+    let locking = backend.lock().expect("there are locks");
+    let key = "k".repeat(70_000);
+    let lease = Duration::from_secs(60);
+    let take = |token| locking.try_lock(&key, token, lease, TIMEOUT).expect("lock");
+    assert!(matches!(take("a"), LockReply::Acquired(None)));
+    // Their places are behind the lock's.
+    let value = |number: usize| vec![number as u8; 60_000];
+    for number in 0..4 {
+        let key = format!("k{number}");
+        backend
+            .set(&key, &value(number), None, TIMEOUT)
+            .expect("set");
+    }
+    assert!(matches!(take("b"), LockReply::Held { .. }));
+    locking
+        .set_and_unlock(&key, b"computed", None, "a", TIMEOUT)
+        .expect("it is ours");
+    for number in 0..4 {
+        let found = backend.get(&format!("k{number}"), false, TIMEOUT);
+        let found = found.expect("get").map(|found| found.value.to_vec());
+        assert!(found == Some(value(number)), "k{number} is whole");
+    }
+    let found = backend.get(&key, false, TIMEOUT).expect("get");
+    assert_eq!(
+        found.map(|found| found.value.to_vec()),
+        Some(b"computed".to_vec())
+    );
+}
+
+#[test]
+fn a_timeout_beyond_the_clock_is_none() {
+    let directory = TempDir::new();
+    let backend = open(FileConfig::new(directory.path().join("c")));
+    backend
+        .set("k", &vec![1; 200_000], None, Duration::MAX)
+        .expect("set");
+}
+
 static NOW: AtomicU64 = AtomicU64::new(1_000_000_000);
 
 #[test]

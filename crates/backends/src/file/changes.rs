@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cachekit_wire::keys::fit_key;
 
 use super::layout::{Header, Kind, LOCK_PREFIX, Slot, key_hash};
 use super::turn::{Content, Turn};
@@ -30,9 +31,12 @@ impl<'a> Holder<'a> {
     }
 }
 
-/// The key under which the lock on `key` is stored.
+/// The longest key that a lock is named after: its record must fit one slot.
+const LONGEST_NAME: usize = 4096;
+
+/// The key under which the lock on `key` is stored. Locks on very long keys are named after a hash.
 pub(super) fn lock_name(key: &str) -> String {
-    format!("{LOCK_PREFIX}{key}")
+    format!("{LOCK_PREFIX}{}", fit_key(key, LONGEST_NAME, |_| true))
 }
 
 /// What came of trying to take a lock.

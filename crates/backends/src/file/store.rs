@@ -295,9 +295,10 @@ impl Store {
             return Ok(Content::Small(value));
         }
         let mut draft = self.draft(key, value)?;
-        let deadline = Instant::now() + timeout;
+        // What the clock cannot count never comes.
+        let deadline = Instant::now().checked_add(timeout);
         for part in value.chunks(CHUNK) {
-            if Instant::now() >= deadline {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 let message = "the time was up before the value was written";
                 return Err(BackendError::new(ErrorKind::Timeout, "set", message));
             }
