@@ -6,6 +6,8 @@ use crate::error::{BackendError, ErrorKind};
 /// The error of an error reply.
 pub(super) fn refused(operation: &'static str, refusal: &Refusal) -> BackendError {
     let Refusal { code, detail } = refusal;
+    // What follows is the request: passwords, keys and values.
+    let detail = detail.split(REQUEST).next().unwrap_or_default();
     let (kind, remedy) = meaning(code, detail);
     let gap = if remedy.is_empty() { "" } else { "; " };
     BackendError::new(
@@ -14,6 +16,9 @@ pub(super) fn refused(operation: &'static str, refusal: &Refusal) -> BackendErro
         format!("the server refused: {code} {detail}{gap}{remedy}"),
     )
 }
+
+/// Where a server that does not know a command begins to repeat what was sent.
+const REQUEST: &str = ", with args beginning with";
 
 fn meaning(code: &str, detail: &str) -> (ErrorKind, &'static str) {
     use ErrorKind::{Authentication, Permanent, Transient};
@@ -52,6 +57,18 @@ fn meaning(code: &str, detail: &str) -> (ErrorKind, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_sent_is_not_repeated() {
+        let line = "ERR unknown command 'AUTH', with args beginning with: 'bob' 'hunter2' ";
+        let error = refused("connect", &Refusal::parse(line));
+        assert_eq!(error.kind(), ErrorKind::Authentication);
+        let shown = error.to_string();
+        assert!(
+            shown.contains("unknown command 'AUTH'") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+    }
 
     #[test]
     fn every_refusal_has_its_kind() {
