@@ -28,13 +28,14 @@ impl Reach {
 }
 
 /// A range of IPv4 addresses and who is there; the first that contains an address decides.
-const V4: [(Ipv4Addr, u32, Reach); 17] = {
+const V4: [(Ipv4Addr, u32, Reach); 18] = {
     use Reach::{Never, Private};
     const fn ip(a: u8, b: u8, c: u8, d: u8) -> Ipv4Addr {
         Ipv4Addr::new(a, b, c, d)
     }
     [
         (ip(100, 100, 100, 200), 32, Never), // a cloud's metadata, within the shared range
+        (ip(168, 63, 129, 16), 32, Never),   // a cloud's own services, at a public address
         (ip(0, 0, 0, 0), 8, Never),
         (ip(10, 0, 0, 0), 8, Private),
         (ip(100, 64, 0, 0), 10, Private), // shared with the provider's customers
