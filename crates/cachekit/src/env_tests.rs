@@ -103,6 +103,13 @@ fn what_a_backend_cannot_use_is_refused_by_its_variable() {
             "CACHEKIT_MEMCACHED_SERVERS",
         ),
         (
+            &[(
+                "CACHEKIT_MEMCACHED_SERVERS",
+                "memcached://bob:secret@mc1:11211",
+            )],
+            "CACHEKIT_MEMCACHED_SERVERS",
+        ),
+        (
             &[
                 ("CACHEKIT_FILE_CACHE_DIR", "/tmp/x"),
                 ("CACHEKIT_FILE_MAX_SIZE_MB", "10"),

@@ -183,8 +183,8 @@ class Setting:
         return value
 
     def refused(self, value: object, source: str | None = None) -> ConfigurationError:
-        """The error for a value that is not allowed; secrets and URLs are not repeated in it."""
-        shown = "" if self.secret else f"={value!r}"
+        """The error for a value that is not allowed; secrets and what may hold a password are not repeated in it."""
+        shown = "" if self.secret or "@" in repr(value) else f"={value!r}"
         name = source or self.name
         remedy = f"; correct {source} or unset it" if source else ""
         return ConfigurationError(f"{name}{shown} is not valid: {self.expected} is expected{remedy}")

@@ -112,6 +112,13 @@ def test_servers_given_wrongly(servers: Any) -> None:
         MemcachedBackendConfig(servers=servers)
 
 
+def test_a_url_where_servers_are_expected_does_not_show_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEKIT_MEMCACHED_SERVERS", "memcached://bob:hunter2@mc1:11211")
+    for error in (light(MemcachedBackendConfig), heavy(MemcachedBackendConfig)):
+        assert "CACHEKIT_MEMCACHED_SERVERS is not valid" in error
+        assert "hunter2" not in error
+
+
 def test_modes_that_shut_the_owner_out() -> None:
     for mode in (0o400, 0o1777, -1, "abc", True):
         with pytest.raises(ConfigurationError, match="permissions"):

@@ -122,6 +122,21 @@ def test_secrets_never_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://bob:hun/ter2@h:1/0", "redis://bob:***@h:1/0"),
+        ("redis://:hun@ter2@h", "redis://:***@h"),
+        ("redis://h?db=1&password=hunter2&insecure=true", "redis://h?db=1&password=***&insecure=true"),
+        ("redis+sentinel://h/s?sentinel_password=hunter2", "redis+sentinel://h/s?sentinel_password=***"),
+        ("redis://h:6379/0?ssl_ca=/a:b", "redis://h:6379/0?ssl_ca=/a:b"),
+    ],
+)
+def test_no_password_of_a_url_shows_wherever_it_stands(url: str, shown: str) -> None:
+    assert CachekitConfig(redis_url=url).get_safe_repr()["redis_url"] == shown
+    assert repr(shown) in repr(RedisBackendConfig(redis_url=url))
+
+
 def test_configure_takes_effect_for_functions_decorated_earlier() -> None:
     calls = []
 

@@ -178,7 +178,8 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
             return Ok(None);
         };
         let value = setting.kind.parse(&text).ok_or_else(|| {
-            let shown = match setting.secret {
+            // A URL may have been put here, with a password in it.
+            let shown = match setting.secret || text.contains('@') {
                 true => String::new(),
                 false => format!("={text:?}"),
             };

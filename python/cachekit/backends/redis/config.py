@@ -7,10 +7,12 @@ from cachekit.config.settings import EnvironmentConfig, field
 
 
 def without_password(url: str) -> str:
-    """The URL with its password, if any, replaced by ``***``."""
-    from re import sub
+    """The URL with its passwords, if any, replaced by ``***``."""
+    from re import DOTALL, sub
 
-    return sub(r"(://[^/@:]*:)[^@/]*@", r"\1***@", url)
+    # Up to the last "@": a password whose special characters are not encoded must not show either.
+    url = sub(r"(://[^/@:]*:).*@", r"\1***@", url, flags=DOTALL)
+    return sub(r"([?&](?:sentinel_)?password=)[^&]*", r"\1***", url)
 
 
 class RedisBackendConfig(EnvironmentConfig):
