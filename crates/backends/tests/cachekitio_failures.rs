@@ -7,6 +7,7 @@ use cachekit_backends::{
     Remaining,
 };
 use cachekit_testkit::contract::{Face, each_face};
+use cachekit_testkit::proxy::{Fault, Proxy};
 use cachekit_testkit::scripted::{ScriptedApi, Step};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -446,6 +447,40 @@ fn connections_are_kept_and_replaced() {
         api.script([Step::Cut]);
         assert_eq!(get(face).expect("an answer"), None);
         assert_eq!(api.accepted(), before + 2);
+    });
+}
+
+#[test]
+fn who_gives_up_does_not_wait_for_those_who_connect() {
+    let api = ScriptedApi::start();
+    trust(&api);
+    let proxy = Proxy::start(api.port());
+    let url = format!("https://127.0.0.1:{}", proxy.port());
+    let config = CachekitIOConfig::with_custom_host(&url, KEY).expect("a good URL");
+    let backend = CachekitIOBackend::new(config);
+    let aio = backend.aio().expect("there are futures");
+    let late = async |delay, limit| {
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        let error = aio.get("k", false, Duration::from_millis(limit)).await;
+        assert_eq!(
+            error.expect_err("nobody answers").kind(),
+            ErrorKind::Timeout
+        );
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a poller").block_on(async {
+        aio.get("k", false, TIMEOUT).await.expect("an answer");
+        proxy.always(Fault::BlackHole);
+        // The first gives the connection up, the third makes a new one while the second waits.
+        let first_two = async { tokio::join!(late(0, 300), late(200, 300)) };
+        tokio::select! {
+            ended = tokio::time::timeout(TIMEOUT, first_two) => {
+                ended.expect("the second ends long before the third");
+            }
+            () = late(350, 30_000) => unreachable!("it waits for half a minute"),
+        }
     });
 }
 

@@ -164,7 +164,7 @@ impl Talk<'_> {
             Ok(Err(failure)) => {
                 let lost = failure.again != Again::Never;
                 if lost {
-                    self.link.forget(&line).await;
+                    line.give_up();
                 }
                 return Err((failure, lost && !is_new));
             }
@@ -172,7 +172,7 @@ impl Talk<'_> {
                 // Others' answers arrive: the server is slow with this one. Otherwise the
                 // connection may be dead without a sign, and the next call gets a new one.
                 if !line.is_alive_since(sent) {
-                    self.link.forget(&line).await;
+                    line.give_up();
                 }
                 return Err((self.late(call), false));
             }

@@ -1,7 +1,7 @@
 //! Open connections: one per runtime for asynchronous calls, a pool of them for blocking ones.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ pub(super) struct Line {
     opened: Instant,
     /// When the last answer came, in nanoseconds since `opened`.
     last_answer: AtomicU64,
+    given_up: AtomicBool,
 }
 
 impl Link {
@@ -35,35 +36,38 @@ impl Link {
         deadline: Instant,
     ) -> Result<(Arc<Line>, bool), Failure> {
         let mut line = self.line.lock().await;
-        if let Some(open) = line.as_ref().filter(|open| !open.sender.is_closed()) {
+        if let Some(open) = line.as_ref().filter(|open| open.is_usable()) {
             return Ok((Arc::clone(open), false));
         }
         let open = Arc::new(Line {
             sender: connector.connect(deadline).await?,
             opened: Instant::now(),
             last_answer: AtomicU64::new(0),
+            given_up: AtomicBool::new(false),
         });
         *line = Some(Arc::clone(&open));
         Ok((open, true))
-    }
-
-    /// Lets go of a connection that does not answer; calls that wait for it go on waiting.
-    pub(super) async fn forget(&self, silent: &Arc<Line>) {
-        let mut line = self.line.lock().await;
-        if line.as_ref().is_some_and(|open| Arc::ptr_eq(open, silent)) {
-            *line = None;
-        }
     }
 
     /// Whether there is no connection that is open.
     fn is_dead(&self) -> bool {
         self.line
             .try_lock()
-            .is_ok_and(|line| line.as_ref().is_none_or(|open| open.sender.is_closed()))
+            .is_ok_and(|line| line.as_ref().is_none_or(|open| !open.is_usable()))
     }
 }
 
 impl Line {
+    /// Lets go of a connection that does not answer: calls that wait for it go on waiting, the next
+    /// one gets a new connection. Done without the link's lock, which whoever connects holds.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    fn is_usable(&self) -> bool {
+        !self.sender.is_closed() && !self.given_up.load(Ordering::Relaxed)
+    }
+
     /// Nanoseconds since the connection was opened.
     pub(super) fn now(&self) -> u64 {
         u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX)
