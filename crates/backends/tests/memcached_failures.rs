@@ -277,6 +277,45 @@ fn what_a_server_missed_is_not_served_when_it_is_back() {
 }
 
 #[test]
+fn a_call_that_is_given_up_forgets_nothing_that_a_server_missed() {
+    let servers = [(); 2].map(|()| MemcachedServer::start());
+    let proxy = Proxy::start(servers[1].port());
+    let names = [servers[0].name(), format!("127.0.0.1:{}", proxy.port())];
+    let backend = MemcachedBackend::new(config(&names).retry_attempts(0));
+    let aio = backend.aio().expect("there are futures");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a poller");
+    let keys: Vec<String> = (0..100).map(|i| format!("key{i}")).collect();
+    for key in &keys {
+        backend.set(key, b"old", None, TIMEOUT).expect("set");
+    }
+    let mut there = keys.iter().filter(|key| owner(&servers, key) == 1);
+    let (changed, other) = (there.next().expect("one"), there.next().expect("another"));
+    proxy.always(Fault::CutRequest);
+    backend.set(changed, b"new", None, TIMEOUT).expect("set");
+    // Whoever asks after the pause waits for the server, and gives up.
+    proxy.always(Fault::BlackHole);
+    wait_until("somebody asks the server", || {
+        runtime.block_on(async {
+            let asked = aio.get(other, false, TIMEOUT);
+            tokio::time::timeout(SHORT, asked).await.is_err()
+        })
+    });
+    proxy.heal();
+    proxy.cut();
+    wait_until("the server is used again", || {
+        matches!(backend.get(other, false, TIMEOUT), Ok(Some(_)))
+    });
+    let found = backend.get(changed, false, TIMEOUT).expect("get");
+    assert_ne!(
+        found.map(|found| found.value.to_vec()),
+        Some(b"old".to_vec())
+    );
+}
+
+#[test]
 fn a_frozen_server_of_three_delays_few_calls() {
     let servers = [(); 3].map(|()| MemcachedServer::start());
     let names = servers.each_ref().map(MemcachedServer::name);

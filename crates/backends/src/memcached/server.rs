@@ -1,6 +1,6 @@
 //! One server among several: whether it is used at the moment, and what it has missed.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -29,9 +29,13 @@ struct Record {
     failures: u32,
     /// Until when it is left alone, and how long the next pause is.
     closed: Option<(Instant, Duration)>,
-    /// Keys that were changed elsewhere while it was left alone.
-    missed: HashSet<String>,
+    /// Keys that were changed elsewhere while it was left alone, each with the number of its last change.
+    missed: HashMap<String, u64>,
+    changes: u64,
 }
+
+/// A key whose item is outdated on a server, and the number of the change that made it so.
+pub(super) type Outdated = (String, u64);
 
 /// How a server may be used at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,18 +109,36 @@ impl Server {
     /// Remembers that the item under `key` was changed elsewhere.
     pub(super) fn missed(&self, key: &str) {
         let mut record = self.record.lock();
-        if record.missed.len() < MAX_MISSED {
-            record.missed.insert(key.to_owned());
+        if record.missed.len() < MAX_MISSED || record.missed.contains_key(key) {
+            record.changes += 1;
+            let change = record.changes;
+            record.missed.insert(key.to_owned(), change);
             self.is_well.store(false, Ordering::Release);
         }
     }
 
-    /// The keys whose items are outdated here, each told once.
-    pub(super) fn take_missed(&self) -> Vec<String> {
+    /// The keys whose items are outdated here. Everybody is told until somebody has [`removed`](Self::removed)
+    /// them, so that nobody reads such an item meanwhile and nothing is forgotten with a call that is given up.
+    pub(super) fn outdated(&self) -> Vec<Outdated> {
         if self.is_well() {
             return Vec::new();
         }
-        self.record.lock().missed.drain().collect()
+        let record = self.record.lock();
+        let missed = record.missed.iter();
+        missed.map(|(key, change)| (key.clone(), *change)).collect()
+    }
+
+    /// The outdated items were removed; those that were changed elsewhere once more stay outdated.
+    pub(super) fn removed(&self, outdated: &[Outdated]) {
+        if outdated.is_empty() {
+            return;
+        }
+        let missed = &mut self.record.lock().missed;
+        for (key, change) in outdated {
+            if missed.get(key) == Some(change) {
+                missed.remove(key);
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::lock;
 use super::protocol::{Meta, Node, Request};
 use super::reply::Reply;
 use super::routing::{Order, Router};
-use super::server::{Server, Use};
+use super::server::{Outdated, Server, Use};
 use crate::error::{ErrorKind, Result};
 use crate::net::{Address, Dial, Failure};
 
@@ -47,7 +47,7 @@ struct Course {
 struct Attempt<'a, 'b> {
     server: &'a Server,
     /// What it has missed, to be removed first.
-    missed: Vec<String>,
+    missed: Vec<Outdated>,
     batch: Cow<'b, [Command<'b>]>,
     /// Part of the time is kept for another server.
     is_probe: bool,
@@ -184,7 +184,7 @@ impl Servers {
                 }
                 admitted => admitted == Use::Probe,
             };
-            let missed = server.take_missed();
+            let missed = server.outdated();
             let batch = if passed.is_empty() {
                 batch.into()
             } else {
@@ -209,7 +209,7 @@ impl Servers {
         let server = &self.list[first];
         Attempt {
             server,
-            missed: server.take_missed(),
+            missed: server.outdated(),
             batch: batch.into(),
             is_probe: false,
         }
@@ -224,14 +224,12 @@ impl Servers {
     ) -> Step {
         let failure = match outcome {
             Ok(replies) => {
+                attempt.server.removed(&attempt.missed);
                 attempt.server.answered();
                 return Step::Done(Ok(Replies::new(request.operation, replies)));
             }
             Err(failure) => failure,
         };
-        for key in &attempt.missed {
-            attempt.server.missed(key);
-        }
         if !failure.lost {
             return Step::Done(Err(failure.error));
         }
@@ -272,7 +270,8 @@ impl<'b> Attempt<'_, 'b> {
 
     /// The removal of what the server has missed.
     fn catching_up(&self) -> Vec<Command<'_>> {
-        self.missed.iter().map(|key| Command::delete(key)).collect()
+        let missed = self.missed.iter();
+        missed.map(|(key, _)| Command::delete(key)).collect()
     }
 }
 
