@@ -76,6 +76,13 @@ impl Budget {
         }
     }
 
+    /// Room for so many bytes, if there is some at this moment.
+    pub(crate) fn take_now(&self, bytes: usize) -> Option<Share> {
+        let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?.min(self.whole);
+        let taken = self.free.clone().try_acquire_many_owned(units);
+        taken.ok().map(|permit| Share(Some(permit)))
+    }
+
     /// The bytes that are taken.
     pub(crate) fn taken(&self) -> usize {
         (self.whole as usize).saturating_sub(self.free.available_permits()) * UNIT
@@ -115,6 +122,8 @@ mod tests {
         let budget = Budget::new(4 * UNIT);
         let mut most = budget.take(3 * UNIT).await.unwrap();
         assert!(budget.take(2 * UNIT).await.is_none());
+        assert!(budget.take_now(2 * UNIT).is_none());
+        assert!(budget.take_now(UNIT).is_some());
         most.join(budget.take(1).await.unwrap());
         assert_eq!(budget.taken(), 4 * UNIT);
         assert!(budget.take(0).await.is_some());

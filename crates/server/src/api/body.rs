@@ -99,15 +99,21 @@ fn announced(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
         .ok_or_else(|| ApiError::bad("bad_length", "Content-Length is not a number"))
 }
 
-/// Room in the budget.
+/// Room in the budget, waited for.
 pub(crate) async fn room(app: &App, bytes: usize) -> Result<Share, ApiError> {
-    let busy = || {
-        ApiError::unavailable(
-            "busy",
-            "too many bytes are on their way at the moment (max_in_flight)",
-        )
-    };
     app.budget.take(bytes).await.ok_or_else(busy)
+}
+
+/// Room in the budget for what is in memory already, where it must not wait.
+pub(crate) fn room_now(app: &App, bytes: usize) -> Result<Share, ApiError> {
+    app.budget.take_now(bytes).ok_or_else(busy)
+}
+
+fn busy() -> ApiError {
+    ApiError::unavailable(
+        "busy",
+        "too many bytes are on their way at the moment (max_in_flight)",
+    )
 }
 
 /// The time that so many bytes take at the least rate.

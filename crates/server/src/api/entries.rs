@@ -41,7 +41,7 @@ pub(super) async fn get(
     let found = app.store.get(&place).await?;
     let (facts, value) = found.ok_or_else(ApiError::not_found)?;
     if value.len() > expected {
-        share.join(body::room(app, value.len() - expected).await?);
+        share.join(body::room_now(app, value.len() - expected)?);
     }
     let body = body::outgoing(app, value, share, exchange);
     Ok((facts_headers(&facts), body).into_response())
