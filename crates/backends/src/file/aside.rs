@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 use super::large::CHUNK;
 use super::layout::Slot;
 use super::live::Reading;
-use super::store::Store;
+use super::store::{Store, after};
 use super::turn::Content;
 use crate::error::{BackendError, ErrorKind, Result};
 
@@ -34,7 +34,7 @@ impl Store {
             return self.content(key, value, timeout);
         }
         let mut draft = self.draft(key, value)?;
-        let deadline = Instant::now() + timeout;
+        let deadline = after(timeout);
         // One part is on its way at a time, so that a value is not held twice.
         let mut copy = Vec::with_capacity(CHUNK.min(value.len()));
         for part in value.chunks(CHUNK) {
@@ -69,7 +69,7 @@ impl Store {
             Err(Some(error)) => Err(error),
             Err(None) => Ok(None),
         };
-        self.aside("get", Instant::now() + timeout, read).await
+        self.aside("get", after(timeout), read).await
     }
 
     /// Does `work` on a thread where it may block. What does not end in time is left to that thread.

@@ -32,6 +32,12 @@ pub(super) struct Store {
     live: PerProcess<RwLock<Option<Arc<Live>>>>,
 }
 
+/// The moment after this long; what lies beyond the clock's reach is as good as a year.
+pub(super) fn after(time: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    Instant::now() + time.min(YEAR)
+}
+
 /// Where a write has got to that may wait for its turn.
 pub(super) struct Waiting {
     operation: &'static str,
@@ -295,10 +301,9 @@ impl Store {
             return Ok(Content::Small(value));
         }
         let mut draft = self.draft(key, value)?;
-        // What the clock cannot count never comes.
-        let deadline = Instant::now().checked_add(timeout);
+        let deadline = after(timeout);
         for part in value.chunks(CHUNK) {
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if Instant::now() >= deadline {
                 let message = "the time was up before the value was written";
                 return Err(BackendError::new(ErrorKind::Timeout, "set", message));
             }
