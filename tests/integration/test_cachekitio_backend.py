@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import socket
 import subprocess
 import time
 import traceback
@@ -229,6 +230,22 @@ async def test_a_service_that_does_not_answer(monkeypatch: Environment) -> None:
     assert not await backend.release_lock("k", "0" * 32)
     with backend.lock("k", 5) as held:
         assert not held
+
+
+async def test_the_patience_for_a_lock_begins_with_the_first_attempt(monkeypatch: Environment) -> None:
+    monkeypatch.setenv("CACHEKIT_ALLOW_CUSTOM_HOST", "true")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        backend = CachekitIOBackend(f"https://127.0.0.1:{silent.getsockname()[1]}", "ck_test_x", timeout=0.3)
+        assert await backend.acquire_lock("k", 5, blocking_timeout=0.1) is None
+        with backend.lock("k", 5, blocking_timeout=0.1) as held:
+            assert not held
+        silent.setblocking(False)
+        attempts = 0
+        with pytest.raises(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                attempts += 1
+        assert attempts == 2, "one each: it took longer than the patience"
 
 
 def test_a_wrong_key_is_refused_and_never_shown(server: CachekitServer) -> None:

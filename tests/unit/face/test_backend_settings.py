@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from traceback import TracebackException
 from typing import Any
 
 import pytest
 
 from cachekit import ConfigurationError, _native
-from cachekit.backends.cachekitio import CachekitIOBackendConfig
+from cachekit.backends.cachekitio import CachekitIOBackend, CachekitIOBackendConfig
 from cachekit.backends.file import FileBackendConfig
 from cachekit.backends.memcached import MemcachedBackendConfig
 from cachekit.backends.redis import RedisBackendConfig
@@ -135,6 +136,16 @@ def test_an_account_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_key_never_shows() -> None:
     config = CachekitIOBackendConfig()
     assert KEY not in repr(config) + str(config) + repr(config.model_dump())
+
+
+def test_no_traceback_of_a_refused_account_shows_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEKIT_API_URL", "https://example.org")
+    for make in (CachekitIOBackend, lambda: CachekitIOBackend("https://example.org", KEY)):
+        with pytest.raises(ConfigurationError, match=r"'example\.org' is not") as caught:
+            make()
+        shown = "".join(TracebackException.from_exception(caught.value, capture_locals=True).format())
+        assert "<CachekitIOBackend without settings>" in shown
+        assert KEY not in shown
 
 
 KINDS = {str: "text", bool: "boolean", int: "integer", float: "number", tuple: "servers"}

@@ -57,9 +57,13 @@ class CachekitIOBackend(EngineBackend):
             values = {**fields.given(fields.CACHEKITIO, None), "api_url": api_url, "api_key": api_key}
             if timeout is not None:
                 values["timeout"] = timeout
-        self._open(values)
+        refused = self._open(values)
+        if refused is not None:
+            del values, api_key  # tracebacks may show what frames hold
+            raise refused
 
-    def _open(self, values: dict[str, Any]) -> None:
+    def _open(self, values: dict[str, Any]) -> ConfigurationError | None:
+        """Makes the backend of these settings; the error where they cannot be used."""
         try:
             io = _native.CachekitIO(
                 url=values["api_url"],
@@ -72,10 +76,11 @@ class CachekitIOBackend(EngineBackend):
         except BackendError as error:
             of_key = error.message.startswith("the API key")
             name, code = ("CACHEKIT_API_KEY", "E060") if of_key else ("CACHEKIT_API_URL", "E040")
-            raise ConfigurationError(f"{name} cannot be used: {error.message}", code) from None
+            return ConfigurationError(f"{name} cannot be used: {error.message}", code)
         except ValueError as error:
-            raise ConfigurationError(f"CACHEKIT_TIMEOUT cannot be used: {error}") from None
+            return ConfigurationError(f"CACHEKIT_TIMEOUT cannot be used: {error}")
         self._use(io)
+        return None
 
     def _use(self, io: _native.CachekitIO) -> None:
         self._io = io
@@ -148,7 +153,8 @@ class CachekitIOBackend(EngineBackend):
         return other
 
     def __repr__(self) -> str:
-        return f"<CachekitIOBackend {self._io.api_url}>"
+        io = getattr(self, "_io", None)  # none where making it failed
+        return f"<CachekitIOBackend {io.api_url if io is not None else 'without settings'}>"
 
 
 def _told(what: str, error: BackendError) -> None:

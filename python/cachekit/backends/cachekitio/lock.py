@@ -19,10 +19,16 @@ _LONGEST_PAUSE = 0.5
 
 
 def _pauses(patience: float | None) -> Iterator[float]:
-    """What to wait before each further attempt: doubling, by chance down to half, until the time is up."""
+    """What to wait before each further attempt: doubling, by chance down to half, until the time is up.
+
+    The time begins now, before the first attempt.
+    """
+    return _until(monotonic() + (patience or 0.0))
+
+
+def _until(deadline: float) -> Iterator[float]:
     from random import uniform
 
-    deadline = monotonic() + (patience or 0.0)
     pause = _FIRST_PAUSE
     while (left := deadline - monotonic()) > 0:
         yield min(pause * uniform(0.5, 1.0), left)
