@@ -178,9 +178,10 @@ class Handle:
         """What depends on the process's settings; asked for at the first call, and after a change."""
         now = effective.current()
         l1 = self.config.l1
+        l1_max_size_mb = l1.max_size_mb if "max_size_mb" in l1.given else now.l1_max_size_mb
         found: dict[str, Any] = {
             "l1": l1.enabled if "enabled" in l1.given else now.l1_enabled,
-            "l1_max_bytes": (l1.max_size_mb if "max_size_mb" in l1.given else now.l1_max_size_mb) << 20,
+            "l1_max_bytes": min(l1_max_size_mb << 20, effective.MOST),
             "max_value_bytes": now.max_value_bytes,
             "compression": now.enable_compression,
             "compression_level": now.compression_level,

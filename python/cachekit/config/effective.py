@@ -29,10 +29,11 @@ class Effective:
     @property
     def max_value_bytes(self) -> int:
         """The largest entry that is stored, in bytes."""
-        return min(int(self.max_value_size), int(self.max_chunk_size_mb) << 20)
+        return min(int(self.max_value_size), int(self.max_chunk_size_mb) << 20, MOST)
 
 
-_NO_CEILING = (1 << 64) - 1
+MOST = (1 << 64) - 1
+"""The greatest number of bytes that the engine takes: no limit."""
 
 _configured: CachekitConfig | None = None
 _current: tuple[dict[str, str], Effective] | None = None
@@ -82,7 +83,7 @@ def _apply(effective: Effective) -> None:
 
     switches.apply_setting(effective.disabled)
     total = effective.l1_total_mb
-    _native.set_l1_ceiling(_NO_CEILING if total is None else total << 20)
+    _native.set_l1_ceiling(MOST if total is None else min(total << 20, MOST))
     level = os.environ.get("LOG_LEVEL", "").upper()
     if level:
         import logging

@@ -21,6 +21,10 @@ _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
 
 
+TOO_LARGE = 1 << 63
+"""The least whole number that the engine cannot hold wherever it stands."""
+
+
 class Reader:
     """How values that are more than a number or a word are read: from a variable's text, or as given."""
 
@@ -44,7 +48,10 @@ class Servers(Reader):
     def parse(self, text: str) -> tuple[str, ...]:
         from json import loads
 
-        found = loads(text)
+        try:
+            found = loads(text)
+        except RecursionError:
+            raise ValueError(text) from None
         if not isinstance(found, list):
             raise ValueError(text)
         return self.check(found)
@@ -177,7 +184,7 @@ class Setting:
             (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
             and (self.most is None or value <= self.most)
-            and float("-inf") < value < float("inf")
+            and float("-inf") < value < (TOO_LARGE if self.kind is int else float("inf"))
         ):
             raise ValueError(text)
         return value

@@ -29,6 +29,7 @@ def field(table: tuple[fields.Setting, ...], name: str) -> Any:
         ge=setting.least,
         gt=setting.above,
         le=setting.most,
+        lt=fields.TOO_LARGE if setting.kind is int and setting.reader is None else None,
         description=setting.text,
     )
 

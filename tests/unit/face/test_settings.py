@@ -137,6 +137,27 @@ def test_no_password_of_a_url_shows_wherever_it_stands(url: str, shown: str) -> 
     assert repr(shown) in repr(RedisBackendConfig(redis_url=url))
 
 
+@pytest.mark.parametrize("name", [setting.name for setting in fields.PROCESS if setting.kind is int])
+def test_numbers_beyond_the_engines_are_refused_by_their_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = f"CACHEKIT_{name.upper()}"
+    monkeypatch.setenv(variable, str(fields.TOO_LARGE))
+    with pytest.raises(ConfigurationError, match=f"^{variable}=.* is not valid"):
+        effective.current()
+    with pytest.raises(ConfigurationError, match=f"^{variable}=.* is not valid"):
+        CachekitConfig()
+
+
+@pytest.mark.parametrize("name", ["l1_total_mb", "l1_max_size_mb", "max_chunk_size_mb", "max_value_size"])
+def test_the_greatest_numbers_are_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"CACHEKIT_{name.upper()}", str(fields.TOO_LARGE - 1))
+
+    @cache(backend=None)
+    def f() -> int:
+        return 1
+
+    assert (f(), f()) == (1, 1)
+
+
 def test_configure_takes_effect_for_functions_decorated_earlier() -> None:
     calls = []
 

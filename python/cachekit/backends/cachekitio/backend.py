@@ -70,7 +70,7 @@ class CachekitIOBackend(EngineBackend):
                 api_key=values["api_key"],
                 timeout=values["timeout"],
                 pool_size=values["connection_pool_size"],
-                max_retries=values["max_retries"],
+                max_retries=min(values["max_retries"], (1 << 32) - 1),
                 custom_host=values["allow_custom_host"],
             )
         except BackendError as error:

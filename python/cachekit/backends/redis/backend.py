@@ -54,8 +54,10 @@ class RedisBackend(EngineBackend):
                 tenant=tenant,
             )
         except (BackendError, ValueError) as error:
-            where = _variable() if source is None else None
             message = getattr(error, "message", None) or str(error)
+            if message.startswith("socket_"):  # a timeout that no clock can count
+                raise ConfigurationError(message) from None
+            where = _variable() if source is None else None
             raise ConfigurationError(
                 f"{where or 'redis_url'} is not a Redis URL that can be used: {message}; "
                 "write it like redis://localhost:6379/0",
