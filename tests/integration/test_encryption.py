@@ -321,6 +321,35 @@ def test_why_a_value_is_not_cached_is_not_told_by_quoting_it(
     assert SECRET not in caplog.text
 
 
+def test_why_a_ttl_function_failed_is_not_told_by_quoting_the_result(
+    namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    def life(result: str) -> float:
+        no_lives: dict[str, float] = {}
+        return no_lives[result]
+
+    cached = cache.secure(master_key=KEY, backend=Store(), namespace=namespace, ttl=life)(lambda: SECRET)
+    assert cached() == SECRET
+    assert "the ttl= function failed" in caplog.text
+    assert "KeyError" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_a_configuration_that_is_not_valid_has_a_repr_without_its_key() -> None:
+    found = None
+    try:
+        CachekitConfig(master_key=KEY, default_ttl="no number")  # type: ignore[arg-type]
+    except Exception as error:
+        at = error.__traceback__
+        while at is not None:
+            found = next((one for one in at.tb_frame.f_locals.values() if isinstance(one, CachekitConfig)), found)
+            at = at.tb_next
+    assert found is not None, "a debugger sees the object"
+    assert repr(found) == "CachekitConfig(<not valid>)"
+
+
 def test_a_key_in_the_wrong_place_is_not_shown() -> None:
     with pytest.raises(TypeError, match="encryption=str: True, False or") as caught:
         wrong: Any = KEY

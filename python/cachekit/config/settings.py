@@ -160,6 +160,8 @@ class CachekitConfig(EnvironmentConfig):
         return shown
 
     def __repr__(self) -> str:
+        if "master_key" not in self.__dict__:  # validation has failed, and a debugger or a log shows what is left
+            return "CachekitConfig(<not valid>)"
         return f"CachekitConfig({', '.join(f'{name}={value!r}' for name, value in self.get_safe_repr().items())})"
 
     __str__ = __repr__

@@ -88,7 +88,12 @@ impl Filling {
             }
             Err(error) => {
                 core.warn_once(py, Once::TtlFunction, || {
-                    format!("the ttl= function failed, so results are not cached: {error}")
+                    // What it says may quote the result.
+                    let told = match self.resolved.settings.encrypts() {
+                        true => error.get_type(py).to_string(),
+                        false => error.to_string(),
+                    };
+                    format!("the ttl= function failed, so results are not cached: {told}")
                 });
                 return false;
             }
