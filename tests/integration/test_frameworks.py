@@ -170,7 +170,6 @@ async def test_cached_django_views(routes: Any, namespace: str, runs: Runs, capl
     from django.http import HttpResponse
     from django.test import AsyncClient, Client
     from django.views import View
-    from django.views.decorators.http import require_GET
 
     layers: dict[str, Any] = {"backend": None, "namespace": namespace, "ignore": ("request",)}
     in_class: dict[str, Any] = {**layers, "ignore": ("self", "request")}
@@ -179,7 +178,6 @@ async def test_cached_django_views(routes: Any, namespace: str, runs: Runs, capl
     def view(request: Any, item: int) -> Any:
         return HttpResponse(b"%d" % runs())
 
-    @require_GET
     @cache(**layers)
     async def aview(request: Any, item: int) -> Any:
         return HttpResponse(b"%d" % runs())
