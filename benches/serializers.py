@@ -146,7 +146,7 @@ def s2(context: Context) -> list[Line]:
         ),
     ]
     work = "ndarray of 8 MB with checksum, there and back"
-    budget = Budget(1, "pickle 5 + xxh3")
+    budget = Budget(2, "pickle 5 + xxh3")
     return [_line(context, "S2", work, budget, lambda: _of(OURS, AutoSerializer(), array), rivals)]
 
 

@@ -153,9 +153,11 @@ class EncryptionWrapper:
         tenant = metadata.tenant_id or self.tenant_id
         payload = None
         if tenant == self.tenant_id:
-            payload = self._keychain.open(
-                self._binding(metadata, tenant, cache_key), bytes(data), metadata.key_fingerprint, self.fail_closed
-            )
+            bound, sealed = self._binding(metadata, tenant, cache_key), bytes(data)
+            payload = self._keychain.open(bound, sealed, metadata.key_fingerprint, True)
+            # Looking at the settings takes longer than decrypting, so only what needs it does.
+            if payload is None and not self.fail_closed:
+                payload = self._keychain.open(bound, sealed, metadata.key_fingerprint, False)
         if payload is None:
             raise DecryptionAuthenticationError(
                 "the payload is not what was encrypted for this key and tenant, or its master key is not configured"
