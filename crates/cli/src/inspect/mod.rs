@@ -15,7 +15,7 @@ use self::entry::{Entry, KINDS};
 use crate::{Failure, NOT_WELL};
 
 /// How many entries are shown unless asked otherwise.
-const SHOWN: &str = "50";
+const SHOWN: usize = 50;
 
 pub(crate) fn command() -> Command {
     let text = |name: &'static str, value: &'static str, help: &'static str| {
@@ -50,7 +50,7 @@ pub(crate) fn command() -> Command {
                 .default_value("key"),
         )
         .arg(
-            text("limit", "N", "Show at most N entries; 0 is all. JSON shows all by default")
+            text("limit", "N", "Show at most N entries, 0 for all [default: 50, and all with --json]")
                 .value_parser(value_parser!(usize)),
         )
         .arg(
@@ -150,8 +150,7 @@ pub(crate) fn run(arguments: &ArgMatches) -> Result<ExitCode, Failure> {
             .map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
-        let default = SHOWN.parse().expect("a number");
-        out.write_all(show::text(&report, limit.unwrap_or(default)).as_bytes())?;
+        out.write_all(show::text(&report, limit.unwrap_or(SHOWN)).as_bytes())?;
     }
     out.flush()?;
     Ok(match report.is_sound() {
