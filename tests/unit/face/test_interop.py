@@ -118,8 +118,10 @@ HASHABLE = st.recursive(
 )
 ARGUMENTS = st.recursive(
     HASHABLE,
-    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(TEXT, inner, max_size=6) | st.sets(HASHABLE),
-    max_leaves=20,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4) | st.sets(HASHABLE, max_size=4)
+    ),
+    max_leaves=10,
 )
 VALUES = st.recursive(
     SCALARS
@@ -132,7 +134,7 @@ VALUES = st.recursive(
 
 
 class TestKeys:
-    @given(args=st.lists(ARGUMENTS, max_size=6))
+    @given(args=st.lists(ARGUMENTS, max_size=3))
     @settings(max_examples=100, deadline=None)
     def test_they_are_those_of_another_implementation(self, args: list[Any]) -> None:
         assert canonical_args_bytes(args) == canonical(args)
