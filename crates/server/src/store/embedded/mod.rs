@@ -32,11 +32,14 @@ use crate::config::Durability;
 
 /// How many changes may wait for the writer before those who ask wait as well.
 const WAITING_CHANGES: usize = 1024;
-/// Values that are not yet in tables take about this much memory, and once more while they are
-/// written there.
+/// Values that are not yet in tables take at most about this much memory, and once more while they
+/// are written there. A smaller store has less of it, as what is replaced leaves the disk only when
+/// several tables are merged.
 const MEMTABLE: u64 = 32 << 20;
-/// About this much disk is taken by journals of what is not yet in tables.
-const MAX_JOURNALS: u64 = 128 << 20;
+/// About this much disk is taken by journals of what is not yet in tables; the least that fjall takes.
+const MAX_JOURNALS: u64 = 64 << 20;
+/// The part of a file of values that may be dead before what lives in it is copied out.
+const DEAD_PART: f32 = 0.2;
 /// What a batch has written is in the index a moment later, on any machine within this time.
 const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 /// From this size on values lie in files of their own kind, which compactions do not copy.
@@ -175,11 +178,17 @@ impl EmbeddedStore {
             let entries = database.keyspace("entries", || {
                 KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE / 4)
             })?;
+            let part = (options.max_bytes / 32).clamp(2 << 20, MEMTABLE);
             let values = database.keyspace("values", || {
                 KeyspaceCreateOptions::default()
-                    .max_memtable_size(MEMTABLE)
+                    .max_memtable_size(part)
                     .with_kv_separation(Some(
-                        KvSeparationOptions::default().separation_threshold(SEPARATE_FROM),
+                        KvSeparationOptions::default()
+                            .separation_threshold(SEPARATE_FROM)
+                            .file_target_size(part)
+                            .staleness_threshold(DEAD_PART)
+                            // Files of every age, since eviction spares what is read.
+                            .age_cutoff(1.0),
                     ))
             })?;
             Ok((database, entries, values))
