@@ -44,7 +44,17 @@ fn settings(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
                 Kind::Number(range) => ("number", range, &[][..]),
                 Kind::Servers => ("servers", Range::default(), &[][..]),
                 Kind::Keys => ("keys", Range::default(), &[][..]),
-                Kind::Mode => ("mode", Range::default(), &[][..]),
+                Kind::Mode(least) => {
+                    let least = Some(f64::from(least));
+                    (
+                        "mode",
+                        Range {
+                            least,
+                            ..Range::default()
+                        },
+                        &[][..],
+                    )
+                }
                 _ => ("text", Range::default(), &[][..]),
             };
             rows.append((

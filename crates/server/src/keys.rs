@@ -131,6 +131,18 @@ impl Keys {
         }
     }
 
+    /// Reads a key file that was there before.
+    ///
+    /// # Errors
+    /// As [`Self::read`], and when the file is gone: a path that cannot be seen for a moment must not
+    /// revoke every key.
+    pub fn reread(path: &Path) -> Result<Self, KeyError> {
+        match Content::read(path)? {
+            Some(content) => content.index().map_err(|error| KeyError::at(path, error)),
+            None => Err(KeyError::at(path, "it is gone")),
+        }
+    }
+
     /// The record of a key that was presented, if it is known and not revoked.
     ///
     /// The record is found by the key's public id, so that nothing about the secret decides how
@@ -469,6 +481,8 @@ mod tests {
             assert!(error.contains("keys.json"), "{error}");
         }
         assert!(Keys::read(&dir.path().join("none.json")).unwrap().usable() == 0);
+        let error = Keys::reread(&dir.path().join("none.json")).unwrap_err();
+        assert!(error.to_string().contains("it is gone"), "{error}");
         let error = KeyFile::at(path).create(&new_key("A B")).unwrap_err();
         assert!(error.to_string().contains("\"A B\""), "{error}");
     }

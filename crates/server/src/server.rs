@@ -215,7 +215,7 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServerError> {
 
 /// Reads the key file again.
 fn read_keys(app: &App, path: &Path) {
-    match Keys::read(path) {
+    match Keys::reread(path) {
         Ok(keys) => {
             tracing::info!(usable = keys.usable(), "the keys were read again");
             app.keys.store(Arc::new(keys));

@@ -85,9 +85,11 @@ class Keys(Reader):
 
 
 class Mode(Reader):
-    """File permissions: an octal text in a variable, a number where given."""
+    """Permissions: an octal text in a variable, a number where given; the owner has ``least`` at least."""
 
-    expected = "file permissions, octal like 0600, that let the owner read and write,"
+    def __init__(self, least: int) -> None:
+        self.least = least
+        self.expected = f"permissions, octal, with at least {least:04o},"
 
     def parse(self, text: str) -> int:
         return self.check(int(text, 8))
@@ -95,7 +97,7 @@ class Mode(Reader):
     def check(self, value: Any) -> int:
         if isinstance(value, str):
             value = int(value, 8)
-        if isinstance(value, bool) or not isinstance(value, int) or value & ~0o777 or value & 0o600 != 0o600:
+        if isinstance(value, bool) or not isinstance(value, int) or value & ~0o777 or value & self.least != self.least:
             raise ValueError(value)
         return value
 
@@ -243,8 +245,8 @@ FILE = (
     _file("max_value_mb", int, 100, "Mebibytes of one value, at most half of max_size_mb.", least=1),
     _file("max_entry_count", int, 10_000, "Entries.", least=100, most=1_000_000),
     _file("lock_timeout_seconds", float, 5.0, "Seconds to wait for the store's own lock.", least=0.5, most=30.0),
-    _file("permissions", int, 0o600, "Permissions of files.", reader=Mode()),
-    _file("dir_permissions", int, 0o700, "Permissions of the directory.", reader=Mode()),
+    _file("permissions", int, 0o600, "Permissions of files.", reader=Mode(0o600)),
+    _file("dir_permissions", int, 0o700, "Permissions of the directory.", reader=Mode(0o700)),
 )
 
 

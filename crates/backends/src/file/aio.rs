@@ -4,7 +4,7 @@
 //! another thread and its result back. What may take long is done elsewhere: waiting for a turn sleeps on the
 //! loop's clock, and long values are written and read on [other threads](super::aside).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -119,7 +119,7 @@ impl AsyncBackend for Store {
 
     fn health(&self, timeout: Duration) -> BoxFuture<'_, Result<Health>> {
         async move {
-            let started = std::time::Instant::now();
+            let started = Instant::now();
             let header = self
                 .in_turn_async("health", timeout, |turn| turn.prove())
                 .await?;
@@ -216,10 +216,11 @@ impl AsyncBackend for Store {
 
 impl Store {
     async fn delete_all(&self, keys: &[&str], timeout: Duration) -> Result<u64> {
-        let mut removed = 0;
+        let (mut removed, started) = (0, Instant::now());
         for keys in keys.chunks(AT_ONCE) {
+            let left = timeout.saturating_sub(started.elapsed());
             let (some, locks) = self
-                .in_turn_async("delete", timeout, |turn| turn.delete(keys))
+                .in_turn_async("delete", left, |turn| turn.delete(keys))
                 .await?;
             self.announce(&locks);
             removed += some;

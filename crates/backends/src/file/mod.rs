@@ -116,11 +116,10 @@ impl Backend for FileBackend {
     }
 
     fn delete_many(&self, keys: &[&str], timeout: Duration) -> Result<u64> {
-        let mut removed = 0;
+        let (mut removed, started) = (0, Instant::now());
         for keys in keys.chunks(AT_ONCE) {
-            let (some, locks) = self
-                .0
-                .in_turn("delete", timeout, |turn| turn.delete(keys))?;
+            let left = timeout.saturating_sub(started.elapsed());
+            let (some, locks) = self.0.in_turn("delete", left, |turn| turn.delete(keys))?;
             self.0.announce(&locks);
             removed += some;
         }

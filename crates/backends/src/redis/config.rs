@@ -48,6 +48,7 @@ pub(super) enum Layout {
 /// | `ssl_ca` (`ssl_ca_certs`) | PEM file of the certificates to trust, instead of the system's |
 /// | `ssl_cert`, `ssl_key` (`ssl_certfile`, `ssl_keyfile`) | PEM files of the client's certificate and key |
 /// | `insecure=true` (`ssl_cert_reqs=none`) | accept any server certificate; for tests |
+/// | `socket_timeout`, `health_check_interval`, … | options of redis-py, ignored: a URL may serve several programs |
 /// | `sentinel_username`, `sentinel_password` | login at the sentinels |
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisConfig {
@@ -284,15 +285,20 @@ impl Options {
             }
             "ssl_cert_reqs" => {
                 self.tls.insecure = match value {
-                    "none" => true,
-                    "required" => false,
+                    "none" | "CERT_NONE" => true,
+                    // To a client the middle one of Python's three says the same as the last.
+                    "required" | "optional" | "CERT_REQUIRED" | "CERT_OPTIONAL" => false,
                     _ => {
                         return Err(bad_url(&format!(
-                            "ssl_cert_reqs={value} is neither 'required' nor 'none'"
+                            "ssl_cert_reqs={value} is neither 'required', 'optional' nor 'none'"
                         )));
                     }
                 }
             }
+            _ if OTHER_CLIENTS.contains(&name) => tracing::info!(
+                target: "cachekit",
+                "the Redis URL's option {name} is for other clients, and is ignored"
+            ),
             _ => {
                 return Err(bad_url(&format!(
                     "the option '{name}' is unknown; there are db, username, password, ssl_ca, ssl_cert, ssl_key, \
@@ -303,6 +309,22 @@ impl Options {
         Ok(())
     }
 }
+
+/// Options that redis-py takes and that say nothing about where the server is or whom to trust. A URL
+/// like `REDIS_URL` serves several programs.
+const OTHER_CLIENTS: [&str; 11] = [
+    "client_name",
+    "decode_responses",
+    "encoding",
+    "health_check_interval",
+    "max_connections",
+    "protocol",
+    "retry_on_timeout",
+    "socket_connect_timeout",
+    "socket_keepalive",
+    "socket_timeout",
+    "timeout",
+];
 
 fn parse_database(text: &str) -> Result<u32> {
     text.parse()

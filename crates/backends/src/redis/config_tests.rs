@@ -118,6 +118,11 @@ fn mistakes_are_explained() {
     assert!(refused("redis://h/0/1").contains("/db"));
     assert!(refused("redis://h:0").contains("port"));
     assert!(refused("redis://::1").contains("brackets"));
+    for reqs in ["CERT_REQUIRED", "optional"] {
+        let config = read(&format!("rediss://h?ssl_cert_reqs={reqs}"));
+        assert!(!config.tls.expect("TLS").insecure);
+    }
+    assert!(read("redis://h/3?socket_timeout=5&health_check_interval=30").database == 3);
     assert!(refused("redis://h?tiemout=1").contains("'tiemout'"));
     assert!(refused("redis://h?insecure=maybe").contains("maybe"));
     assert!(refused("redis://u@h").contains("without a password"));

@@ -44,8 +44,8 @@ pub enum Kind {
     Servers,
     /// Keys between commas.
     Keys,
-    /// File permissions in octal that let the owner read and write.
-    Mode,
+    /// Permissions in octal that give the owner at least these.
+    Mode(u32),
 }
 
 /// The numbers that a setting takes. Bounds that are `None` are not there.
@@ -107,10 +107,10 @@ impl Kind {
                 let keys = keys.filter(|key| !key.is_empty()).map(str::to_owned);
                 Some(Value::Keys(keys.collect()))
             }
-            Self::Mode => {
+            Self::Mode(least) => {
                 let digits = text.trim_start_matches("0o");
                 let mode = u32::from_str_radix(digits, 8).ok()?;
-                (mode <= 0o777 && mode & 0o600 == 0o600).then_some(Value::Mode(mode))
+                (mode <= 0o777 && mode & least == *least).then_some(Value::Mode(mode))
             }
         }
     }
@@ -126,9 +126,8 @@ impl Kind {
                     .to_owned();
             }
             Self::Keys => return "hexadecimal keys between commas".to_owned(),
-            Self::Mode => {
-                return "file permissions, octal like 0600, that let the owner read and write,"
-                    .to_owned();
+            Self::Mode(least) => {
+                return format!("permissions, octal, with at least {least:04o},");
             }
             Self::Integer(range) => ("a whole number", range),
             Self::Number(range) => ("a number", range),

@@ -149,13 +149,13 @@ pub const FILE: &[Setting] = &[
     setting(
         "permissions",
         &["CACHEKIT_FILE_PERMISSIONS"],
-        Kind::Mode,
+        Kind::Mode(0o600),
         Some("0600"),
     ),
     setting(
         "dir_permissions",
         &["CACHEKIT_FILE_DIR_PERMISSIONS"],
-        Kind::Mode,
+        Kind::Mode(0o700),
         Some("0700"),
     ),
 ];

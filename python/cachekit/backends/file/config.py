@@ -9,8 +9,6 @@ from pydantic import model_validator
 from cachekit.config import fields
 from cachekit.config.settings import EnvironmentConfig, field, read
 
-_MODE = read(fields.Mode())
-
 
 class FileBackendConfig(EnvironmentConfig):
     """Where a directory of entries is, and how much it may hold. Fields that are not given come from
@@ -24,8 +22,8 @@ class FileBackendConfig(EnvironmentConfig):
     max_value_mb: int = field(fields.FILE, "max_value_mb")
     max_entry_count: int = field(fields.FILE, "max_entry_count")
     lock_timeout_seconds: float = field(fields.FILE, "lock_timeout_seconds")
-    permissions: Annotated[int, _MODE] = field(fields.FILE, "permissions")
-    dir_permissions: Annotated[int, _MODE] = field(fields.FILE, "dir_permissions")
+    permissions: Annotated[int, read(fields.Mode(0o600))] = field(fields.FILE, "permissions")
+    dir_permissions: Annotated[int, read(fields.Mode(0o700))] = field(fields.FILE, "dir_permissions")
 
     @model_validator(mode="after")
     def _fit(self) -> FileBackendConfig:
