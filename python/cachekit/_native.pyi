@@ -156,6 +156,9 @@ def interop_key(namespace: str, operation: str, args: list[Any] | tuple[Any, ...
 def interop_encode(value: Any) -> bytes: ...
 def interop_decode(data: bytes) -> Any: ...
 
+def check_arrow(file: Any, /) -> None:
+    """ValueError for an Arrow IPC file that would take too much memory once it is decompressed."""
+
 class Payloads:
     """Payloads of one serializer: bodies with their checksum or envelope, without a frame."""
 

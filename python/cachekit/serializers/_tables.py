@@ -9,25 +9,21 @@ The text of a TypeError raised here completes the sentence "result is a <type>, 
 
 from __future__ import annotations
 
-import json
 import sys
 from importlib.util import find_spec
+
+from cachekit.serializers import _pandas
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# Members of the schema's metadata: what a table was before it became one, and the frequency of its index.
+# The member of the schema's metadata that says what a table was before it became one.
 _KIND = b"cachekit"
-_FREQUENCY = b"cachekit.freq"
-# Where pyarrow puts what else it knows of a DataFrame, as JSON.
-_PANDAS = b"pandas"
 # Record batches hold at most so many bytes.
 _BATCH_BYTES = 8 << 20
 # Up to so many bytes, handing work to other threads takes longer than the work.
 _ONE_THREAD = 1 << 20
-# What pyarrow makes of these types in object columns comes back as something else.
-_ALTERED = (set, frozenset, tuple)
 _DATA = "pip install 'cachekit[data]'"
 
 
@@ -56,7 +52,11 @@ def write(table: Any, sink: Any, compression: str) -> bool:
     batch = max(1, rows * _BATCH_BYTES // size) if size > _BATCH_BYTES else rows
     options = pa.ipc.IpcWriteOptions(compression=name, use_threads=size > _ONE_THREAD)
     with pa.PythonFile(sink, mode="w") as file, pa.ipc.new_file(file, table.schema, options=options) as writer:
-        writer.write_table(table, max_chunksize=batch or None)
+        if rows:
+            writer.write_table(table, max_chunksize=batch)
+        else:  # A file without a batch has no categories.
+            columns = [column.combine_chunks() for column in table.columns]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=table.schema))
     return name is not None
 
 
@@ -66,22 +66,34 @@ def write_frame(frame: Any, sink: Any) -> bool:
 
 
 def read(buffer: Any, return_format: str | None) -> Any:
-    """The table in a buffer, over its memory where that can be."""
+    """The table in a buffer, over its memory where that can be.
+
+    Whoever can write to the store chose these bytes, and pyarrow trusts offsets: they are validated first.
+    """
     import pyarrow as pa
 
+    from cachekit._native import check_arrow
+
+    check_arrow(buffer)
     threads = len(buffer) > _ONE_THREAD
     options: dict[str, Any] = {"use_threads": threads}
     if hasattr(pa.ipc, "Alignment"):
         options["ensure_alignment"] = pa.ipc.Alignment.DataTypeSpecific
     with pa.ipc.open_file(pa.py_buffer(buffer), options=pa.ipc.IpcReadOptions(**options)) as reader:
         table = reader.read_all()
-    metadata = dict(table.schema.metadata or {})
-    kind = metadata.pop(_KIND, b"pandas").decode()
-    frequency = metadata.pop(_FREQUENCY, None)
-    table = _as_kind(table.replace_schema_metadata(metadata or None), return_format or kind, threads)
-    if frequency is not None and hasattr(table, "index"):
-        table.index.freq = frequency.decode()
-    return table
+    table.validate(full=True)
+    metadata = table.schema.metadata or {}
+    was = metadata.get(_KIND, b"pandas").decode()
+    kind = return_format or was
+    if not was == kind == "pandas":
+        metadata = {name: value for name, value in metadata.items() if not _is_ours(name)}
+        table = table.replace_schema_metadata(metadata or None)
+    return _as_kind(table, kind, threads)
+
+
+def _is_ours(name: bytes) -> bool:
+    """Whether a member of the schema's metadata is this package's."""
+    return name == _KIND or name.startswith(_KIND + b".")
 
 
 def _size(table: Any) -> int:
@@ -106,10 +118,7 @@ def _as_kind(table: Any, kind: str, threads: bool) -> Any:
         return polars.from_arrow(table, rechunk=False)
     if kind.startswith("columns:"):
         return _columns(table, kind.partition(":")[2])
-    frame = table.to_pandas(use_threads=threads)
-    if not frame.attrs:  # pyarrow 21 and older leave them where they are.
-        frame.attrs = _pandas_metadata(table).get("attributes") or {}
-    return frame
+    return _pandas.of_table(table, threads)
 
 
 def _columns(table: Any, letters: str) -> dict[str, Any]:
@@ -124,11 +133,19 @@ def _table(table: Any) -> tuple[Any, str]:
     import pyarrow as pa
 
     if isinstance(table, pa.Table):
+        for name in table.schema.metadata or ():
+            if _is_ours(name):
+                raise TypeError(
+                    f"whose schema's metadata has {name.decode()!r}, which marks entries; name it otherwise"
+                )
         return table, "arrow"
     pandas, polars = sys.modules.get("pandas"), sys.modules.get("polars")
     if pandas is not None and type(table) is pandas.DataFrame:
-        return _of_pandas(table), "pandas"
+        return _pandas.to_table(table), "pandas"
     if polars is not None and type(table) is polars.DataFrame:
+        for name, dtype in table.schema.items():
+            if has_objects(dtype):
+                raise TypeError(f"whose column {name!r} holds Python objects, which only their process can read")
         return pa.table(table), "polars"
     if type(table) is dict:
         return _of_columns(table)
@@ -153,70 +170,36 @@ def _of_columns(columns: dict[Any, Any]) -> tuple[Any, str]:
             )
         letters += "n" if is_array else "l"
     try:
-        return pa.table(columns), f"columns:{letters}"
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        raise TypeError(_not_arrow(error)) from error
+        table = pa.table(columns)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        raise TypeError(_pandas.not_arrow(error)) from error
+    for name, column in columns.items():
+        _check_column(name, column, table[name])
+    return table, f"columns:{letters}"
 
 
-def _of_pandas(frame: Any) -> Any:
-    import pyarrow as pa
-
-    if frame.attrs:
-        _check_attrs(frame.attrs)
-    try:
-        # The columns that several threads could convert at once hold the interpreter's lock.
-        table = pa.Table.from_pandas(frame, nthreads=1)
-        for place, field in zip(range(len(frame.columns)), table.schema):
-            if pa.types.is_nested(field.type):
-                _check_nested(frame.columns[place], frame.iloc[:, place])
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError) as error:
-        raise TypeError(_not_arrow(error)) from error
-    metadata = dict(table.schema.metadata or {})
-    if frame.attrs:  # As pyarrow writes them from version 22 on.
-        metadata[_PANDAS] = json.dumps({**_pandas_metadata(table), "attributes": frame.attrs}).encode()
-    frequency = getattr(frame.index, "freqstr", None)
-    if frequency is not None and hasattr(type(frame.index), "inferred_freq"):  # A PeriodIndex's is its type.
-        metadata[_FREQUENCY] = frequency.encode()
-    return table.replace_schema_metadata(metadata)
-
-
-def _pandas_metadata(table: Any) -> dict[str, Any]:
-    """What pyarrow says in the schema of the DataFrame that a table was."""
-    metadata: dict[str, Any] = json.loads((table.schema.metadata or {}).get(_PANDAS, b"{}"))
-    return metadata
-
-
-def _check_attrs(attrs: dict[Any, Any]) -> None:
-    """Refuses attributes that come back from JSON as something else."""
-    try:
-        kept = repr(json.loads(json.dumps(attrs))) == repr(attrs)
-    except (TypeError, ValueError, RecursionError):
-        kept = False
-    if not kept:
-        raise TypeError(
-            "whose attrs JSON does not keep as they are; make them text, numbers, lists and dicts with text as keys"
-        )
-
-
-def _check_nested(name: Any, column: Any) -> None:
-    """TypeError where lists and structs are not what the column's objects are."""
-    if not _is_object(column.dtype):
+def _check_column(name: str, column: Any, stored: Any) -> None:
+    """Refuses a list or array that Arrow gives back as another."""
+    if type(column) is not list:
+        back = stored.slice(0, 1).to_numpy().dtype
+        if back != column.dtype:
+            raise TypeError(f"whose column {name!r} of {column.dtype} comes back as {back}; convert it with .astype(…)")
         return
-    for value in column:
-        if isinstance(value, _ALTERED):
-            raise TypeError(
-                f"whose column {name!r} holds a {type(value).__name__}, which Arrow turns into a list; make it a list"
-            )
-    shapes = {frozenset(value) for value in column if type(value) is dict}
-    if len(shapes) > 1:
-        raise TypeError(
-            f"whose column {name!r} holds dicts with different keys, which Arrow fills up; give all the same keys"
-        )
+    kinds = set(map(type, column)) - {type(None)}
+    if len(kinds) <= 1 and kinds <= _pandas.EXACT:
+        return
+    for one, other in zip(column, stored.to_pylist()):
+        if not _pandas.same(one, other):
+            raise TypeError(_pandas.altered(f"column {name!r}", one, other))
 
 
-def _not_arrow(error: Exception) -> str:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return f"which Arrow cannot hold ({text}); return columns of one type each"
+def has_objects(dtype: Any) -> bool:
+    """Whether a polars type is, or holds, Python objects, of which Arrow would get the addresses."""
+    from polars import Object
+
+    inner = [field.dtype for field in getattr(dtype, "fields", ())]
+    inner += [dtype.inner] if hasattr(dtype, "inner") else []
+    return dtype == Object or any(map(has_objects, inner))
 
 
 def _marked(table: Any, kind: str) -> Any:
@@ -240,7 +223,19 @@ def nested_to_ipc(table: Any) -> bytes:
             raise TypeError("whose name is neither text nor an int; rename it")
         table = _series_frame(table)
     write(table, _Open(out), "auto")
-    return out.getvalue()
+    ipc = out.getvalue()
+    _check_written(ipc)
+    return ipc
+
+
+def _check_written(ipc: bytes) -> None:
+    """TypeError for an IPC file that would not be read."""
+    from cachekit._native import check_arrow
+
+    try:
+        check_arrow(ipc)
+    except ValueError as error:
+        raise TypeError(f"which would not be read back ({error}); set CACHEKIT_ARROW_COMPRESSION=none") from None
 
 
 def nested_frame(ipc: bytes) -> Any:
@@ -253,8 +248,10 @@ def nested_series(ipc: bytes) -> Any:
     frame = read(ipc, "pandas")
     series = frame.iloc[:, 0]
     series.attrs = frame.attrs
-    # A name that no column can have: the frame's own says so.
-    return series.rename(frame.columns.name if frame.columns.name != _NAMED else frame.columns[0])
+    if frame.columns.name != _NAMED:
+        return series.rename(frame.columns.name)
+    name = frame.columns[0]
+    return series.rename(name if type(name) is str else int(name))  # NumPy's integers are of an index of ints.
 
 
 _NAMED = "cachekit.named"
@@ -307,15 +304,13 @@ def _plain(values: Any) -> dict[str, Any] | None:
     return None
 
 
-def _is_object(dtype: Any) -> bool:
-    return str(dtype) == "object"
-
-
 def _comes_back(values: Any, data: list[str | None]) -> bool:
     """Whether the texts, read as the protocol has them, are the same column."""
     import pandas
 
-    return bool(pandas.Series(data).equals(values.reset_index(drop=True)))
+    back = pandas.Series(data)
+    kept = back.dtype == values.dtype and back.equals(values.reset_index(drop=True))
+    return bool(kept and (str(back.dtype) != "object" or all(map(_pandas.same, back, values))))
 
 
 def _of_plain(form: dict[str, Any]) -> Any:
@@ -337,7 +332,7 @@ def _is_default(index: Any, rows: int) -> bool:
 
 def series_parts(series: Any) -> dict[str, Any] | None:
     """The protocol's form of a Series; None where that would lose something."""
-    if series.attrs or not _is_default(series.index, len(series)):
+    if series.attrs or not series.flags.allows_duplicate_labels or not _is_default(series.index, len(series)):
         return None
     if series.name is not None and type(series.name) is not str:
         return None
@@ -355,7 +350,12 @@ def series_of(parts: dict[str, Any]) -> Any:
 def frame_parts(frame: Any) -> dict[str, Any]:
     """The protocol's form of a DataFrame where there is no pyarrow."""
     names = list(frame.columns)
-    if frame.attrs or not _is_default(frame.index, len(frame)) or frame.columns.name is not None:
+    if (
+        frame.attrs
+        or not frame.flags.allows_duplicate_labels
+        or not _is_default(frame.index, len(frame))
+        or frame.columns.name is not None
+    ):
         raise TypeError(f"with more than columns and a plain index, which needs pyarrow to be stored; {_DATA}")
     if not names:
         raise TypeError(f"without columns, which needs pyarrow to be stored; {_DATA}")

@@ -193,8 +193,8 @@ class Unregistered:
         ({"a": {"__tuple__": 1}}, r'result\["a"\].*__tuple__'),
         ({Other(): 1}, r"result key \[<.*Other>\]"),
         (collections.deque(), "deque"),
-        (pd.DataFrame({"a": [{1}]}), "column 'a' holds a set"),
-        (pd.DataFrame({"a": [{"k": 1}, {"l": 1}]}), "different keys"),
+        (pd.DataFrame({"a": [{1}]}), "column 'a' holds a set that Arrow gives back as list"),
+        (pd.DataFrame({"a": [{"k": 1}, {"l": 1}]}), "holds a dict that Arrow gives back as another dict"),
         (pd.DataFrame({"a": [Other()]}), "which Arrow cannot hold"),
     ],
 )

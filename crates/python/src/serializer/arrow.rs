@@ -6,7 +6,7 @@ use std::ffi::{c_int, c_void};
 
 use bytes::Bytes;
 use cachekit::payload::Body;
-use cachekit_wire::payload::ARROW;
+use cachekit_wire::payload::{ARROW, ArrowError};
 use pyo3::{
     exceptions::{PyBufferError, PyOverflowError, PyTypeError, PyValueError},
     ffi,
@@ -92,6 +92,8 @@ pub(super) fn encode(
         .and_then(|compressed| compressed.extract::<bool>())
         .map_err(|error| refused(py, object, error))?;
     let bytes = std::mem::take(&mut sink.borrow_mut().bytes);
+    cachekit_wire::payload::check_arrow(&bytes[Body::ROOM..])
+        .map_err(|error| refused(py, object, PyTypeError::new_err(unreadable_again(error))))?;
     Ok(Body {
         bytes: Cow::Owned(bytes),
         room: Body::ROOM,
@@ -99,6 +101,22 @@ pub(super) fn encode(
         original_type: Some(Cow::Borrowed(ARROW)),
         compressed: Some(compressed),
     })
+}
+
+/// Why what was just written is not stored.
+fn unreadable_again(error: ArrowError) -> String {
+    format!("which would not be read back ({error}); use ArrowSerializer(compression=\"none\")")
+}
+
+/// Checks what an Arrow IPC file would take in memory.
+///
+/// # Errors
+/// ValueError for a file that is not to be read.
+#[pyfunction]
+#[pyo3(signature = (file, /))]
+pub(crate) fn check_arrow(file: &Bound<'_, PyAny>) -> PyResult<()> {
+    codec::with_buffer(file, cachekit_wire::payload::check_arrow)?
+        .map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 /// A TypeError of our Python code completes the sentence "result is a <type>, ".

@@ -17,6 +17,7 @@ use cachekit::payload::Body;
 use cachekit_wire::frame::{Header, Serializer};
 use pyo3::{exceptions::PyException, prelude::*, types::PyTuple};
 
+pub(crate) use arrow::check_arrow;
 pub(crate) use payloads::Payloads;
 
 use crate::codec;

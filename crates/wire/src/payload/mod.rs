@@ -8,9 +8,11 @@
 //!
 //! Format source: the public CacheKit protocol; for other serializers, `docs/wire.md`.
 
+mod arrow;
 mod checked;
 mod numpy;
 
+pub use arrow::{ArrowError, check_arrow};
 pub use checked::{CHECKSUM_BYTES, CheckedError, Checksummer, checksum_bytes, open_checked};
 pub use numpy::{NumpyArray, read_numpy, write_numpy_head};
 

@@ -1,0 +1,92 @@
+//! Files of pyarrow 26 in hexadecimal, as they are and altered.
+
+use super::*;
+
+/// `pa.table({"a": [0] * 64})`, compressed with zstd.
+const ZSTD: &str = include_str!("zstd.hex");
+/// `pa.table({"a": pa.array(["x", "y"]).dictionary_encode(), "n": pa.nulls(2)})`, as it is.
+const PLAIN: &str = include_str!("plain.hex");
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+/// The file with the only place where `from` stands saying `to`.
+fn with(file: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let places: Vec<usize> = (0..=file.len() - from.len())
+        .filter(|&at| file[at..].starts_with(from))
+        .collect();
+    assert_eq!(places.len(), 1, "{places:?}");
+    let mut file = file.to_vec();
+    file[places[0]..][..to.len()].copy_from_slice(to);
+    file
+}
+
+/// The head of the compressed buffer: its length, and the mark of zstd.
+fn buffer(announced: i64) -> [u8; 12] {
+    let mut head = [0x28, 0xb5, 0x2f, 0xfd].repeat(3);
+    head[..8].copy_from_slice(&announced.to_le_bytes());
+    head.try_into().unwrap()
+}
+
+#[test]
+fn what_pyarrow_writes_is_measured() {
+    let found = size(&bytes(ZSTD)).expect("a file");
+    assert_eq!((found.announced, found.values), (512, 128));
+    let plain = size(&bytes(PLAIN)).expect("a file");
+    // The dictionary has two values; the batch two rows of two columns.
+    assert_eq!((plain.announced, plain.values), (0, 2 + 2 + 2 + 2 + 2));
+    assert_eq!(check_arrow(&bytes(ZSTD)), Ok(()));
+    assert_eq!(check_arrow(&bytes(PLAIN)), Ok(()));
+}
+
+#[test]
+fn a_buffer_may_announce_so_much() {
+    let file = bytes(ZSTD);
+    let announcing = |announced: u64| with(&file, &buffer(512), &buffer(announced as i64));
+    let stored = file.len() as u64;
+    assert_eq!(check_arrow(&announcing(64 << 20)), Ok(()));
+    let announced = (64 << 20) + 1;
+    let found = check_arrow(&announcing(announced));
+    assert_eq!(found, Err(ArrowError::Ratio { stored, announced }));
+    // Not compressed after all.
+    assert_eq!(check_arrow(&announcing(u64::MAX)), Ok(()));
+    let malformed = check_arrow(&announcing(u64::MAX - 1));
+    assert_eq!(malformed, Err(ArrowError::Malformed));
+}
+
+#[test]
+fn values_need_bits() {
+    let file = bytes(PLAIN);
+    // The node of the column of nulls: two values, two of them null.
+    let node = [2_i64.to_le_bytes(), 2_i64.to_le_bytes()].concat();
+    let values = |count: i64| with(&file, &node, &count.to_le_bytes());
+    assert_eq!(check_arrow(&values(60 << 20)), Ok(()));
+    let found = check_arrow(&values(1 << 40));
+    assert!(matches!(found, Err(ArrowError::Values { .. })), "{found:?}");
+    assert_eq!(check_arrow(&values(-1)), Err(ArrowError::Malformed));
+    assert_eq!(check_arrow(&values(i64::MAX)), Err(ArrowError::Malformed));
+}
+
+#[test]
+fn any_bytes_are_a_size_or_an_error() {
+    for file in [bytes(ZSTD), bytes(PLAIN)] {
+        for end in 0..file.len() {
+            assert_eq!(
+                check_arrow(&file[..end]),
+                Err(ArrowError::Malformed),
+                "{end}"
+            );
+        }
+        let mut altered = file.clone();
+        for place in 0..file.len() {
+            for byte in [0, 1, 0x7f, 0x80, 0xff] {
+                altered[place] = byte;
+                let _ = check_arrow(&altered);
+            }
+            altered[place] = file[place];
+        }
+    }
+}
