@@ -19,6 +19,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use futures_util::FutureExt;
@@ -76,6 +77,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(admin::readyz))
         .route("/metrics", get(admin::guarded_metrics))
         .fallback(async || ApiError::no_path())
+        .layer(middleware::from_fn(seen))
         .with_state(app)
 }
 
@@ -86,7 +88,14 @@ pub(crate) fn admin_router(app: Arc<App>) -> Router {
         .route("/readyz", get(admin::readyz))
         .route("/metrics", get(admin::metrics))
         .fallback(async || ApiError::no_path())
+        .layer(middleware::from_fn(seen))
         .with_state(app)
+}
+
+/// Has the connection know that it was asked something, whatever the path.
+async fn seen(request: Request, next: Next) -> Response {
+    let _exchange = request.extensions().get::<Arc<Peer>>().map(Peer::begin);
+    next.run(request).await
 }
 
 /// A request that has been let in.
