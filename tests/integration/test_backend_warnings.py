@@ -45,3 +45,16 @@ def test_a_key_and_a_life_that_the_api_does_not_take(tmp_path: Path, face: str) 
     assert len(life) == 1, lines
     assert "for at most 2592000 s" in life[0]
     assert len(keys) == 1, lines
+
+
+@faces
+def test_certificates_that_cannot_be_read(tmp_path: Path, face: str) -> None:
+    environment = {
+        "CACHEKIT_API_URL": "https://127.0.0.1:9",
+        "CACHEKIT_API_KEY": "ck_live_" + "0" * 44,
+        "CACHEKIT_ALLOW_CUSTOM_HOST": "true",
+        "SSL_CERT_FILE": str(tmp_path / "none.pem"),
+    }
+    lines = told("cachekitio", face, env=environment)
+    [told_of] = [line for line in lines if "certificates to trust could not be read" in line]
+    assert str(tmp_path / "none.pem") in told_of

@@ -87,8 +87,16 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore> {
     } else {
         // Names of SSL_CERT_FILE and SSL_CERT_DIR are followed by the loader, in place of the
         // system's own roots, which are therefore added here.
-        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let native = rustls_native_certs::load_native_certs();
+        store.add_parsable_certificates(native.certs);
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        if let Some(error) = native.errors.first() {
+            tracing::warn!(
+                target: "cachekit",
+                "certificates to trust could not be read, so that servers may not be trusted: {error} \
+                 (SSL_CERT_FILE and SSL_CERT_DIR say where they are)"
+            );
+        }
         if (set("SSL_CERT_FILE").is_some() || set("SSL_CERT_DIR").is_some())
             && let Some(bundle) = SYSTEM_BUNDLES
                 .iter()
