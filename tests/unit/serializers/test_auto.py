@@ -188,6 +188,11 @@ class Unregistered:
         ([Unregistered(1)], r"result\[0\] .*AutoSerializer\(types=\[Unregistered\]\)"),
         (Point(1, Other()), r"result\.y is of type"),
         (np.array([object()]), "elements are Python objects"),
+        (np.zeros(2, "V0"), "elements have no size"),
+        ([np.zeros(2, "V0")], r"result\[0\].*elements have no size"),
+        (np.zeros(2, np.dtype("f8", metadata={"unit": "m"})), "type has metadata"),
+        (np.zeros(2, [("a", np.dtype("f8", metadata={"unit": "m"}), 2)]), "type has metadata"),
+        ([np.void(b"")], r"result\[0\].*no text for its type"),
         ({"x": np.ma.array([1])}, r'result\["x"\].*numpy.asarray'),
         ({"__uuid__": True, "value": "x"}, "__uuid__.*rename the key"),
         ({"a": {"__tuple__": 1}}, r'result\["a"\].*__tuple__'),
@@ -212,6 +217,19 @@ class Marked(Pair):
     """A named tuple with attributes beside its fields."""
 
 
+class Noted:
+    __slots__ = ("__secret", "note")
+
+    def hide(self) -> None:
+        self.__secret = 1
+
+
+@dataclasses.dataclass
+class Entry(Noted):
+    __slots__ = ("x",)
+    x: int
+
+
 @dataclasses.dataclass
 class Row(list[int]):
     name: str = ""
@@ -230,6 +248,17 @@ def test_what_an_instance_has_beside_its_state_is_not_lost() -> None:
         serializer.serialize(marked)
     with pytest.raises(TypeError, match="derives from list"):
         AutoSerializer(types=[Row])
+
+
+def test_what_a_base_keeps_in_slots_is_not_lost() -> None:
+    serializer = AutoSerializer(types=[Entry])
+    assert serializer.deserialize(*serializer.serialize(Entry(1))) == Entry(1)
+    noted, hiding = Entry(1), Entry(1)
+    noted.note = "n"
+    hiding.hide()
+    for entry, name in ((noted, "note"), (hiding, "_Noted__secret")):
+        with pytest.raises(TypeError, match=f"an attribute {name} that is not a field"):
+            serializer.serialize(entry)
 
 
 def test_a_foreign_timedelta_is_one_that_python_could_make() -> None:

@@ -23,6 +23,9 @@ use super::{
 
 const OBJECTS: &str = "whose elements are Python objects, which only their process can read; \
      return .tolist() of it, or convert it with .astype(…)";
+const METADATA: &str = "whose element type has metadata, which would be lost; \
+     convert it to the type without, .astype(numpy.dtype(….str))";
+const EMPTY: &str = "whose elements have no size; return its .shape";
 const TOO_LARGE: &str = "with 2**32 elements or more along a dimension or bytes within a value; \
      return it in parts";
 
@@ -42,12 +45,45 @@ pub(super) fn is_array(object: &Bound<'_, PyAny>) -> PyResult<bool> {
         || class.is(&numpy.getattr(intern!(py, "memmap"))?))
 }
 
+/// Why elements of this type would not come back, if so.
+fn lost(dtype: &Bound<'_, PyAny>) -> PyResult<Option<&'static str>> {
+    Ok(if has_objects(dtype)? {
+        Some(OBJECTS)
+    } else if has_metadata(dtype)? {
+        Some(METADATA)
+    } else if dtype.getattr(intern!(dtype.py(), "itemsize"))?.eq(0)? {
+        Some(EMPTY)
+    } else {
+        None
+    })
+}
+
+/// Whether an element type, or one within it, has metadata, which no text of it has.
+fn has_metadata(dtype: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = dtype.py();
+    if !dtype.getattr(intern!(py, "metadata"))?.is_none() {
+        return Ok(true);
+    }
+    let base = dtype.getattr(intern!(py, "base"))?;
+    if !base.is(dtype) {
+        return has_metadata(&base);
+    }
+    let fields = dtype.getattr(intern!(py, "fields"))?;
+    if !fields.is_none() {
+        for field in fields.call_method0(intern!(py, "values"))?.try_iter()? {
+            if has_metadata(&field?.get_item(0)?)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// The protocol's text of an element type, if it leads back to the type.
 fn type_text(dtype: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
     let py = dtype.py();
     if !dtype.getattr(intern!(py, "names"))?.is_none()
         || !dtype.getattr(intern!(py, "subdtype"))?.is_none()
-        || !dtype.getattr(intern!(py, "metadata"))?.is_none()
     {
         return Ok(None);
     }
@@ -78,7 +114,7 @@ pub(crate) fn array_body(object: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResu
         return Ok(false);
     }
     let dtype = object.getattr(intern!(py, "dtype"))?;
-    if has_objects(&dtype)? {
+    if lost(&dtype)?.is_some() {
         return Ok(false);
     }
     let (Some(text), Some(dims)) = (type_text(&dtype)?, dims(object)?) else {
@@ -156,8 +192,8 @@ pub(super) fn encode(
     let raised = raised(object);
     let py = object.py();
     let dtype = object.getattr(intern!(py, "dtype")).map_err(&raised)?;
-    if has_objects(&dtype).map_err(&raised)? {
-        return Err(Refusal::new(object, OBJECTS));
+    if let Some(reason) = lost(&dtype).map_err(&raised)? {
+        return Err(Refusal::new(object, reason));
     }
     let Some(dims) = dims(object).map_err(&raised)? else {
         return Err(Refusal::new(object, TOO_LARGE));
@@ -237,9 +273,9 @@ pub(super) fn encode_scalar(object: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Ref
     let raised = raised(object);
     let py = object.py();
     let dtype = object.getattr(intern!(py, "dtype")).map_err(&raised)?;
-    let text = match has_objects(&dtype).map_err(&raised)? {
-        true => None,
-        false => type_text(&dtype).map_err(&raised)?,
+    let text = match lost(&dtype).map_err(&raised)? {
+        Some(_) => None,
+        None => type_text(&dtype).map_err(&raised)?,
     };
     let Some(text) = text else {
         return Err(Refusal::new(

@@ -26,6 +26,8 @@ struct Known {
     kind: Kind,
     /// Of a dataclass.
     fields: Vec<Py<PyString>>,
+    /// What instances of a dataclass may have beside fields and attributes: slots of its bases.
+    slots: Vec<Py<PyString>>,
 }
 
 impl Registered {
@@ -47,11 +49,16 @@ impl Registered {
                 )));
             }
             let (kind, fields) = kind(&class, &name)?;
+            let slots = match kind {
+                Kind::Dataclass => slots(&class, &fields)?,
+                _ => Vec::new(),
+            };
             known.push(Known {
                 class: class.unbind(),
                 name,
                 kind,
                 fields,
+                slots,
             });
         }
         Ok(Self(known))
@@ -154,6 +161,31 @@ fn builtin_base(class: &Bound<'_, PyType>) -> PyResult<Option<String>> {
     Ok(None)
 }
 
+/// The slots of a class and its bases that are none of its fields.
+fn slots(class: &Bound<'_, PyType>, fields: &[Py<PyString>]) -> PyResult<Vec<Py<PyString>>> {
+    let py = class.py();
+    let slot = py
+        .import(intern!(py, "types"))?
+        .getattr(intern!(py, "MemberDescriptorType"))?;
+    let mut slots = Vec::new();
+    for base in class.mro().iter() {
+        let members = base.getattr(intern!(py, "__dict__"))?;
+        for item in members.call_method0(intern!(py, "items"))?.try_iter()? {
+            let (name, member): (Bound<'_, PyString>, Bound<'_, PyAny>) = item?.extract()?;
+            if member.get_type().is(&slot) && !is_among(fields, &name) {
+                slots.push(name.unbind());
+            }
+        }
+    }
+    Ok(slots)
+}
+
+fn is_among(names: &[Py<PyString>], name: &Bound<'_, PyAny>) -> bool {
+    names
+        .iter()
+        .any(|known| known.bind(name.py()).as_any().eq(name).unwrap_or(false))
+}
+
 /// Whether an instance has attributes of its own.
 fn has_attributes(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     match object.getattr_opt(intern!(object.py(), "__dict__"))? {
@@ -219,18 +251,21 @@ impl Known {
         let py = object.py();
         let raised = |error| Refusal::raised(object, "state", error);
         let class = classes::of(&object.get_type()).map_err(raised)?;
+        let beside = |name: &Bound<'_, PyAny>| {
+            let reason = format!("with an attribute {name} that is not a field; make it one");
+            Refusal::new(object, reason)
+        };
+        for name in &self.slots {
+            let name = name.bind(py);
+            if object.getattr_opt(name).map_err(raised)?.is_some() {
+                return Err(beside(name));
+            }
+        }
         if let Some(state) = object.getattr_opt("__dict__").map_err(raised)? {
             for name in state.try_iter().map_err(raised)? {
                 let name = name.map_err(raised)?;
-                let among = |names: &[Py<PyString>]| {
-                    names
-                        .iter()
-                        .any(|known| known.bind(py).as_any().eq(&name).unwrap_or(false))
-                };
-                if !among(&self.fields) && !among(&class.derived) {
-                    let reason =
-                        format!("with an attribute {name} that is not a field; make it one");
-                    return Err(Refusal::new(object, reason));
+                if !is_among(&self.fields, &name) && !is_among(&class.derived, &name) {
+                    return Err(beside(&name));
                 }
             }
         }
