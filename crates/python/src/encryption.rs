@@ -25,6 +25,7 @@ use crate::{
     filling::redact,
     log::{log, report},
     scratch,
+    serializer::Origin,
 };
 
 /// A master key and those that it replaced. It cannot be looked into.
@@ -168,7 +169,9 @@ pub(crate) fn hand_out(_py: Python<'_>, core: &Core, sealed: &Sealed) -> PyResul
         let elsewhere = Bytes::new(); // The body lies in no stored bytes.
         let opened = scratch::with(|buffer| {
             payload::open_sealed(sealed, &options.payload, buffer, |body, header| {
-                options.codec.decode(py, body, header, &elsewhere)
+                options
+                    .codec
+                    .decode(py, body, header, &elsewhere, Origin::Ours)
             })
         });
         match opened {

@@ -13,6 +13,7 @@ use crate::{
     core::{Core, Once},
     options::Settings,
     scratch,
+    serializer::Origin,
 };
 
 /// Why a result is not stored.
@@ -81,7 +82,7 @@ fn comes_back_equal(
     sealed: &Bytes,
     sealer: Option<&Sealer>,
 ) -> bool {
-    let back = open(py, core, sealed, sealer, |_| true);
+    let back = open(py, core, sealed, sealer, Origin::Ours, |_| true);
     matches!(back, Ok(Some(back)) if matches!(back.object.eq(object), Ok(true)))
 }
 
@@ -99,6 +100,7 @@ pub(crate) fn open<'py>(
     core: &Core,
     stored: &Bytes,
     sealer: Option<&Sealer>,
+    origin: Origin,
     counts: impl FnOnce(&Extension) -> bool,
 ) -> Result<Option<Opened<'py>>, Unusable> {
     let options = &core.options;
@@ -108,8 +110,10 @@ pub(crate) fn open<'py>(
                 return Ok(None);
             }
             let codec = &options.codec;
-            let object = codec.decode(py, body, header, stored)?;
             let encrypted = header.encrypted;
+            // Who encrypted it has the key.
+            let origin = if encrypted { Origin::Ours } else { origin };
+            let object = codec.decode(py, body, header, stored, origin)?;
             Ok(Some(Opened { object, encrypted }))
         })
     })
@@ -120,9 +124,11 @@ pub(crate) fn open<'py>(
 /// # Errors
 /// When the bytes are no entry any more, which is a miss.
 pub(crate) fn hand_out(_py: Python<'_>, core: &Core, stored: &Bytes) -> PyResult<Py<PyAny>> {
-    slow(|py| match open(py, core, stored, None, |_| true) {
-        Ok(Some(opened)) => Ok(opened.object.unbind()),
-        Ok(None) => unreachable!("every entry counts here"),
-        Err(unusable) => Err(PyValueError::new_err(unusable.to_string())),
-    })
+    slow(
+        |py| match open(py, core, stored, None, Origin::Ours, |_| true) {
+            Ok(Some(opened)) => Ok(opened.object.unbind()),
+            Ok(None) => unreachable!("every entry counts here"),
+            Err(unusable) => Err(PyValueError::new_err(unusable.to_string())),
+        },
+    )
 }

@@ -24,6 +24,7 @@ use crate::{
     entry,
     filling::{Filling, Next},
     log, outcall,
+    serializer::Origin,
     value::{Delivered, hand_out},
 };
 
@@ -326,7 +327,7 @@ pub(crate) fn deliver(
             Err(error) => return Err(error),
         },
         Delivered::Stored(bytes, sealer) => {
-            match entry::open(py, core, bytes, sealer.as_ref(), |_| true) {
+            match entry::open(py, core, bytes, sealer.as_ref(), Origin::Ours, |_| true) {
                 Ok(Some(opened)) => opened.object.unbind(),
                 // The leader has said why.
                 Ok(None) | Err(_) => return Ok(None),

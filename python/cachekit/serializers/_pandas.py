@@ -62,13 +62,14 @@ def to_table(frame: Any) -> Any:
     frequency = _frequency(frame.index)
     if frequency is not None:
         metadata[_FREQUENCY] = frequency.encode()
-    kept = _kept(frame, table)
+    dtypes = list(frame.dtypes)
+    kept = _kept(frame, dtypes, table)
     if kept:
         metadata[_KEPT] = json.dumps(kept).encode()
     if metadata != table.schema.metadata:
         table = table.replace_schema_metadata(metadata)
-    if not _is_plain(frame):
-        _check(frame, table, kept)
+    if not _is_plain(frame, dtypes):
+        _check(frame, dtypes, table, kept)
     return table
 
 
@@ -144,11 +145,11 @@ def _frequency(index: Any) -> str | None:
     return text
 
 
-def _kept(frame: Any, table: Any) -> dict[str, Any]:
+def _kept(frame: Any, dtypes: list[Any], table: Any) -> dict[str, Any]:
     """What of a DataFrame pyarrow leaves out."""
     kept: dict[str, Any] = {}
     objects: dict[str, str] = {}
-    for place, dtype in enumerate(frame.dtypes):
+    for place, dtype in enumerate(dtypes):
         if _is_object(dtype):
             missing = _missing(frame.columns[place], frame.iloc[:, place], table.column(place))
             if missing is not None:
@@ -258,7 +259,7 @@ def same(one: Any, other: Any) -> bool:
 # ---- all other columns, and the index
 
 
-def _is_plain(frame: Any) -> bool:
+def _is_plain(frame: Any, dtypes: list[Any]) -> bool:
     """Whether pyarrow is known to give back all but the columns of objects."""
     import pandas
 
@@ -273,11 +274,11 @@ def _is_plain(frame: Any) -> bool:
             return False
     if not _is_name(index.name) or not len(columns):
         return False
-    return all(_is_object(dtype) or _is_plain_type(dtype, len(index)) for dtype in frame.dtypes)
+    return all(_is_object(dtype) or _is_plain_type(dtype, len(index)) for dtype in dtypes)
 
 
 def _is_object(dtype: Any) -> bool:
-    return str(dtype) == "object"
+    return getattr(dtype, "hasobject", False)  # pandas' own types have no such member.
 
 
 def _is_name(name: Any) -> bool:
@@ -302,7 +303,7 @@ def _is_plain_type(dtype: Any, rows: int) -> bool:
     return kind.startswith(("Int", "UInt")) and kind.endswith(("8Dtype", "16Dtype", "32Dtype", "64Dtype"))
 
 
-def _check(frame: Any, table: Any, kept: dict[str, Any]) -> None:
+def _check(frame: Any, dtypes: list[Any], table: Any, kept: dict[str, Any]) -> None:
     """Refuses what does not come back as it was."""
     objects = kept.get("objects", {})
     try:
@@ -313,7 +314,7 @@ def _check(frame: Any, table: Any, kept: dict[str, Any]) -> None:
         ) from error
     if not _is_same_index(frame.columns, shape.columns):
         raise TypeError(_NAMES)
-    for place, (name, one, other) in enumerate(zip(frame.columns, frame.dtypes, shape.dtypes)):
+    for place, (name, one, other) in enumerate(zip(frame.columns, dtypes, shape.dtypes)):
         if not _is_same_type(one, other):
             raise TypeError(f"whose column {name!r} of {one} comes back as {other}; convert it with .astype(…)")
         if _is_object(one) or str(place) in objects or _is_plain_type(one, len(frame)):

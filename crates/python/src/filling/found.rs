@@ -17,6 +17,7 @@ use crate::{
     core::{Core, Once},
     encryption,
     entry::{self, Opened},
+    serializer::Origin,
     value::Delivered,
 };
 
@@ -34,10 +35,17 @@ impl Filling {
         let current = self.generation;
         let mut remaining = found.remaining;
         let sealer = self.sealer.clone();
-        let opened = entry::open(py, core, &found.value, sealer.as_ref(), |x| {
-            remaining = freshness::remaining(remaining, x, CLOCK.wall());
-            Generation::counts(current, x.generation)
-        });
+        let opened = entry::open(
+            py,
+            core,
+            &found.value,
+            sealer.as_ref(),
+            Origin::Store,
+            |x| {
+                remaining = freshness::remaining(remaining, x, CLOCK.wall());
+                Generation::counts(current, x.generation)
+            },
+        );
         let Opened { object, encrypted } = match opened {
             Ok(Some(opened)) => opened,
             Ok(None) => return false, // Cleared since it was stored.

@@ -10,13 +10,16 @@ use crate::{
     core::{Core, Once},
     entry,
     options::Copying,
+    serializer::Origin,
     value::{self, Kept},
 };
 
 impl Filling {
     /// What L1 holds of an entry: the value that other processes get.
     pub(super) fn twin(&self, py: Python<'_>, core: &Core, stored: &Bytes) -> Option<(Kept, u64)> {
-        let opened = entry::open(py, core, stored, self.sealer.as_ref(), |_| true);
+        let opened = entry::open(py, core, stored, self.sealer.as_ref(), Origin::Ours, |_| {
+            true
+        });
         let object = opened.ok().flatten()?.object;
         isolated(&object).or_else(|| as_stored(stored))
     }

@@ -14,14 +14,14 @@ use pyo3::{
     types::PyTuple,
 };
 
-use super::{Refused, stream, unreadable};
+use super::{Origin, Refused, stream, unreadable};
 use crate::codec;
 
 /// The serializer of tables.
 pub(crate) struct Arrow {
     /// `write(table, sink) -> bool`: whether what it wrote is compressed.
     write: Py<PyAny>,
-    /// `read(buffer) -> table`.
+    /// `read(buffer, trusted) -> table`.
     read: Py<PyAny>,
 }
 
@@ -62,8 +62,9 @@ impl Arrow {
         py: Python<'py>,
         body: &[u8],
         stored: &Bytes,
+        origin: Origin,
     ) -> Result<Bound<'py, PyAny>, String> {
-        decode(py, self.read.bind(py), body, stored).map_err(|error| unreadable(py, &error))
+        decode(py, self.read.bind(py), body, stored, origin).map_err(|error| unreadable(py, &error))
     }
 
     pub(super) fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
@@ -140,6 +141,7 @@ pub(super) fn decode<'py>(
     read: &Bound<'py, PyAny>,
     body: &[u8],
     stored: &Bytes,
+    origin: Origin,
 ) -> PyResult<Bound<'py, PyAny>> {
     let within = stored.as_ptr_range();
     let body = if within.contains(&body.as_ptr()) {
@@ -147,7 +149,10 @@ pub(super) fn decode<'py>(
     } else {
         Bytes::copy_from_slice(body)
     };
-    read.call1((Bound::new(py, Stored { bytes: body })?,))
+    read.call1((
+        Bound::new(py, Stored { bytes: body })?,
+        origin == Origin::Ours,
+    ))
 }
 
 /// A file to write to, in memory.

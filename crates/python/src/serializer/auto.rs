@@ -14,7 +14,7 @@ use pyo3::{
     types::{PyDict, PyTuple},
 };
 
-use super::{Refused, arrow, unreadable};
+use super::{Origin, Refused, arrow, unreadable};
 use crate::codec::{self, Auto, Registered};
 
 /// The header's `original_type` of a Series, and of a DataFrame where pyarrow is missing.
@@ -93,12 +93,13 @@ pub(super) fn decode<'py>(
     body: &[u8],
     header: &Header,
     stored: &Bytes,
+    origin: Origin,
 ) -> Result<Bound<'py, PyAny>, String> {
     let failed = |error: PyErr| unreadable(py, &error);
     let kind = header.original_type.as_deref().unwrap_or_default();
     if header.format == ARROW {
         let read = tables(py).and_then(|tables| tables.getattr(intern!(py, "read_frame")));
-        return arrow::decode(py, &read.map_err(failed)?, body, stored).map_err(failed);
+        return arrow::decode(py, &read.map_err(failed)?, body, stored, origin).map_err(failed);
     }
     if kind == NUMPY {
         return codec::array_of(py, body).map_err(failed);

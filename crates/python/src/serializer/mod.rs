@@ -38,6 +38,15 @@ pub(crate) enum Codec {
     Custom(custom::Custom),
 }
 
+/// Who chose the bytes of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Whoever can write to the store.
+    Store,
+    /// This process, which made them or has read them before, or a holder of the key.
+    Ours,
+}
+
 /// Why a serializer makes no body of a value.
 pub(crate) enum Refused {
     /// The place in the value, what is wrong with it, and the remedy.
@@ -175,13 +184,14 @@ impl Codec {
         body: &[u8],
         header: &Header,
         stored: &Bytes,
+        origin: Origin,
     ) -> Result<Bound<'py, PyAny>, String> {
         match self {
             Self::Standard => codec::decode_value(py, body).map_err(|error| error.to_string()),
             Self::Interop => codec::decode_interop(py, body).map_err(|error| error.to_string()),
-            Self::Auto(auto) => auto::decode(auto, py, body, header, stored),
+            Self::Auto(auto) => auto::decode(auto, py, body, header, stored, origin),
             Self::Orjson(orjson) => orjson.decode(py, body),
-            Self::Arrow(arrow) => arrow.decode(py, body, stored),
+            Self::Arrow(arrow) => arrow.decode(py, body, stored, origin),
             Self::Custom(custom) => custom.decode(py, body, header),
         }
     }

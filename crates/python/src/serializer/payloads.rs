@@ -14,7 +14,7 @@ use pyo3::{
     types::{PyBytes, PyTuple},
 };
 
-use super::{Codec, Refused};
+use super::{Codec, Origin, Refused};
 use crate::codec;
 
 fn serialization_error(py: Python<'_>, message: &str) -> PyErr {
@@ -127,7 +127,7 @@ impl Payloads {
             cachekit::payload::unwrap(&mut header, &stored, self.policy.integrity, &mut scratch)
                 .map_err(|error| fail(&error))?;
         self.codec
-            .decode(py, body, &header, &stored)
+            .decode(py, body, &header, &stored, Origin::Store)
             .map_err(|error| fail(&error))
     }
 }
