@@ -29,6 +29,7 @@ need memcached memcached
 
 step "Rust: format" cargo fmt --all --check
 step "Rust: lints" cargo clippy --workspace --all-targets --quiet -- -D warnings
+step "Rust: the crate without its backends" cargo check --package cachekit-cache --no-default-features --quiet
 step "Rust: tests" rust_tests
 step "Rust: the cachekit program, for the Python tests" cargo build --package cachekit-cli --quiet
 step "Rust: fuzz targets, briefly" scripts/fuzz.sh short

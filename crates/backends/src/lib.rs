@@ -2,6 +2,19 @@
 //!
 //! A backend moves bytes and reports capabilities. It knows nothing of freshness, codecs or how
 //! keys are made.
+#![cfg_attr(
+    not(all(
+        feature = "cachekitio",
+        feature = "file",
+        feature = "memcached",
+        feature = "redis"
+    )),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "what only backends use that are left out"
+    )
+)]
 
 mod backend;
 #[cfg(feature = "cachekitio")]

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cachekit_backends::{Backend, RedisBackend};
+use cachekit_backends::Backend;
+#[cfg(feature = "redis")]
+use cachekit_backends::RedisBackend;
 use cachekit_engine::{
     backpressure::BackpressureConfig, breaker::BreakerConfig, deadline::TimeoutConfig,
 };
@@ -35,6 +37,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 enum Source {
     None,
+    #[cfg(feature = "redis")]
     Redis(String),
     Given(Arc<dyn Backend>),
 }
@@ -131,6 +134,7 @@ impl CacheBuilder {
 
     /// Keeps entries in Redis or Valkey; the URL is read as
     /// [`RedisConfig`](crate::backends::RedisConfig) says.
+    #[cfg(feature = "redis")]
     pub fn redis(mut self, url: impl Into<String>) -> Self {
         self.source = Source::Redis(url.into());
         self
@@ -328,6 +332,7 @@ impl CacheBuilder {
             _ if settings.disabled => None,
             Source::None => None,
             Source::Given(backend) => Some(backend),
+            #[cfg(feature = "redis")]
             Source::Redis(url) => {
                 let backend = RedisBackend::from_url(&url).map_err(|error| {
                     let message = format!("redis(): not a Redis URL: {}", error.message());

@@ -38,8 +38,23 @@
 //! shared with Python functions. Blocking callers have the same operations under names that end in
 //! `_blocking`, and tasks of any executor and threads may use one cache together.
 //!
+//! Each backend is a feature: `cachekitio`, `file`, `memcached`, `redis`; all are on by default.
+//!
 //! The modules below `runtime`, `store`, `shared` and their like are what this crate and the Python
 //! package have in common.
+#![cfg_attr(
+    not(all(
+        feature = "cachekitio",
+        feature = "file",
+        feature = "memcached",
+        feature = "redis"
+    )),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "what only backends use that are left out"
+    )
+)]
 
 pub mod args;
 mod asking;

@@ -2,12 +2,15 @@
 
 use std::{ffi::OsString, sync::Arc, time::Duration};
 
-use cachekit_backends::{
-    Backend, BackendError, CachekitIOBackend, CachekitIOConfig, MemcachedBackend, MemcachedConfig,
-    RedisBackend, RedisConfig,
-};
-#[cfg(unix)]
+use cachekit_backends::{Backend, BackendError};
+#[cfg(feature = "cachekitio")]
+use cachekit_backends::{CachekitIOBackend, CachekitIOConfig};
+#[cfg(all(feature = "file", unix))]
 use cachekit_backends::{FileBackend, FileConfig};
+#[cfg(feature = "memcached")]
+use cachekit_backends::{MemcachedBackend, MemcachedConfig};
+#[cfg(feature = "redis")]
+use cachekit_backends::{RedisBackend, RedisConfig};
 
 use crate::{
     builder::{CacheBuilder, TIMEOUT},
@@ -84,13 +87,38 @@ impl Selected {
         variables: &Variables<impl Fn(&str) -> Option<OsString>>,
     ) -> Result<(Arc<dyn Backend>, Duration), Error> {
         let values = variables.read(self.table())?;
-        let (backend, timeout) = match self.kind {
-            Kind::CachekitIO => cachekitio(&values)?,
-            Kind::Redis => redis(&values, self.variable)?,
-            Kind::Memcached => memcached(&values)?,
-            Kind::File => file(&values)?,
+        let chosen: Result<Chosen, Error> = match self.kind {
+            #[cfg(feature = "cachekitio")]
+            Kind::CachekitIO => cachekitio(&values),
+            #[cfg(feature = "redis")]
+            Kind::Redis => redis(&values, self.variable),
+            #[cfg(feature = "memcached")]
+            Kind::Memcached => memcached(&values),
+            #[cfg(all(feature = "file", unix))]
+            Kind::File => file(&values),
+            #[allow(unreachable_patterns, reason = "when nothing is left out")]
+            _ => Err(self.left_out()),
         };
+        let (backend, timeout) = chosen?;
         Ok((backend, timeout.unwrap_or(TIMEOUT)))
+    }
+
+    fn left_out(&self) -> Error {
+        let (backend, feature) = match self.kind {
+            Kind::CachekitIO => ("CachekitIO", "cachekitio"),
+            Kind::Redis => ("Redis", "redis"),
+            Kind::Memcached => ("Memcached", "memcached"),
+            Kind::File => ("File", "file"),
+        };
+        Error::configuration(
+            format!(
+                "{} selects the {backend} backend, which this program was built without",
+                self.variable
+            ),
+            &format!(
+                "unset it, or build with the feature \"{feature}\" of cachekit-cache (File needs a Unix system)"
+            ),
+        )
     }
 }
 
@@ -144,6 +172,7 @@ fn few(values: &Values, name: &str) -> Option<u32> {
     Some(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
+#[cfg(feature = "redis")]
 fn redis(values: &Values, name: &str) -> Result<Chosen, Error> {
     let url = values.text("redis_url").unwrap_or_default();
     let mut config = RedisConfig::from_url(&url).map_err(refused(name))?;
@@ -157,6 +186,7 @@ fn redis(values: &Values, name: &str) -> Result<Chosen, Error> {
     Ok((backend, values.seconds("socket_timeout")))
 }
 
+#[cfg(feature = "memcached")]
 fn memcached(values: &Values) -> Result<Chosen, Error> {
     let servers = values.servers("servers").unwrap_or_default();
     let config = MemcachedConfig::from_servers(servers);
@@ -180,15 +210,7 @@ fn memcached(values: &Values) -> Result<Chosen, Error> {
     Ok((backend, values.seconds("timeout")))
 }
 
-#[cfg(not(unix))]
-fn file(_: &Values) -> Result<Chosen, Error> {
-    Err(Error::configuration(
-        "CACHEKIT_FILE_CACHE_DIR selects the File backend, which needs a Unix system",
-        "unset it, and use Redis or Memcached here",
-    ))
-}
-
-#[cfg(unix)]
+#[cfg(all(feature = "file", unix))]
 fn file(values: &Values) -> Result<Chosen, Error> {
     let directory = values.text("cache_dir").unwrap_or_default();
     let size = values.integer("max_size_mb").unwrap_or(1024);
@@ -225,6 +247,7 @@ fn file(values: &Values) -> Result<Chosen, Error> {
     Ok((Arc::new(backend), None))
 }
 
+#[cfg(feature = "cachekitio")]
 fn cachekitio(values: &Values) -> Result<Chosen, Error> {
     let url = values.text("api_url").unwrap_or_default();
     let key = values.text("api_key").unwrap_or_default();
@@ -250,4 +273,21 @@ fn cachekitio(values: &Values) -> Result<Chosen, Error> {
     }
     let backend = Arc::new(CachekitIOBackend::new(config));
     Ok((backend, values.seconds("timeout")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_that_is_left_out_is_named_with_its_feature() {
+        let selected = Selected {
+            kind: Kind::Memcached,
+            variable: "CACHEKIT_MEMCACHED_SERVERS",
+            ignored: vec![],
+        };
+        let told = selected.left_out().to_string();
+        assert!(told.contains("CACHEKIT_MEMCACHED_SERVERS"), "{told}");
+        assert!(told.contains("\"memcached\""), "{told}");
+    }
 }
