@@ -71,6 +71,26 @@ fn values_need_bits() {
 }
 
 #[test]
+fn buffers_are_no_longer_than_the_file() {
+    let file = bytes(ZSTD);
+    let held = size(&file).expect("a file").held;
+    // The metadata of the batch, and its buffer.
+    assert!((100..file.len() as u64).contains(&held), "{held}");
+    let longer = |at: usize| {
+        let mut altered = file.clone();
+        altered[at..at + 8].copy_from_slice(&(1_i64 << 20).to_le_bytes());
+        size(&altered)
+            .is_some_and(|size| size.held > altered.len() as u64)
+            .then_some(altered)
+    };
+    let altered: Vec<_> = (0..file.len() - 8).filter_map(longer).collect();
+    assert!(!altered.is_empty());
+    for file in altered {
+        assert_eq!(check_arrow(&file), Err(ArrowError::Malformed));
+    }
+}
+
+#[test]
 fn any_bytes_are_a_size_or_an_error() {
     for file in [bytes(ZSTD), bytes(PLAIN)] {
         for end in 0..file.len() {
@@ -87,6 +107,13 @@ fn any_bytes_are_a_size_or_an_error() {
                 let _ = check_arrow(&altered);
             }
             altered[place] = file[place];
+        }
+        for place in 0..file.len() - 8 {
+            for number in [i64::MIN, i64::MAX, -1, i64::from(i32::MAX), 1 << 31] {
+                altered[place..place + 8].copy_from_slice(&number.to_le_bytes());
+                let _ = check_arrow(&altered);
+            }
+            altered[place..place + 8].copy_from_slice(&file[place..place + 8]);
         }
     }
 }
