@@ -264,16 +264,19 @@ def _is_plain(frame: Any, dtypes: list[Any]) -> bool:
     import pandas
 
     columns, index = frame.columns, frame.index
-    if type(columns) is not pandas.Index or not _is_name(columns.name) or set(map(type, columns)) - {str}:
+    text = "str" if int(pandas.__version__.partition(".")[0]) > 2 else "object"
+    if type(columns) is not pandas.Index or str(columns.dtype) != text or set(map(type, columns)) != {str}:
         return False
-    if _is_object(columns.dtype) and int(pandas.__version__.partition(".")[0]) > 2:
+    if not _is_name(columns.name) or not _is_name(index.name):
         return False
     if type(index) is not pandas.RangeIndex:
-        plain = type(index) in (pandas.Index, pandas.DatetimeIndex, pandas.TimedeltaIndex)
-        if not plain or not _is_plain_type(index.dtype, len(index)):
+        if type(index) not in (pandas.Index, pandas.DatetimeIndex, pandas.TimedeltaIndex):
             return False
-    if not _is_name(index.name) or not len(columns):
-        return False
+        of_numpy = type(index.dtype).__module__.startswith("numpy")  # Of pandas' own types others come back.
+        if not of_numpy and type(index) is pandas.Index and str(index.dtype) != "str":
+            return False
+        if not _is_plain_type(index.dtype, len(index)):
+            return False
     return all(_is_object(dtype) or _is_plain_type(dtype, len(index)) for dtype in dtypes)
 
 

@@ -110,10 +110,16 @@ ALTERED: dict[str, tuple[pd.DataFrame, str]] = {
         pd.DataFrame({"a": range(3)}, index=pd.date_range("2024", periods=3, freq=pd.DateOffset(days=2))),
         "frequency",
     ),
+    **{
+        f"an index of {dtype}": (pd.DataFrame({"a": [1]}, index=pd.Index([True], dtype=dtype)), "index")
+        for dtype in ("Int8", "boolean", "Float32", "int64[pyarrow]")
+    },
+    "an index of strings": (pd.DataFrame({"a": [1]}, index=pd.Index(["x"], dtype="string")), "index"),
 }
 # pandas 2 has other types for these, which Arrow gives back.
 OF_PANDAS_3 = {
     "texts of Python": (pd.DataFrame({"a": pd.array(["x"], dtype="string[python]")}), "column 'a' of"),
+    "names of strings": (pd.DataFrame([[1]], columns=pd.Index(["x"], dtype="string")), "column names"),
     "an index of objects": (pd.DataFrame({"a": [1]}, index=pd.Index(["a"], dtype=object)), "index"),
 }
 if int(pd.__version__.partition(".")[0]) > 2:
