@@ -327,7 +327,8 @@ def _check(frame: Any, dtypes: list[Any], table: Any, kept: dict[str, Any]) -> N
             raise TypeError(f"whose column {name!r} of {one} comes back with other values; convert it with .astype(…)")
     levels = [name for name in _pandas_metadata(table)["index_columns"] if type(name) is str]
     index = table.select(levels).to_pandas().index
-    index.names = shape.index.names
+    if index.nlevels == shape.index.nlevels:
+        index.names = shape.index.names
     if not _is_same_index(frame.index, index):
         raise TypeError("whose index Arrow alters; return it as columns: frame.reset_index()")
 
