@@ -52,6 +52,7 @@
     allow(
         dead_code,
         unused_imports,
+        unused_variables,
         reason = "what only backends use that are left out"
     )
 )]
