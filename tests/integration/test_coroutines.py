@@ -82,9 +82,10 @@ async def test_timeout_and_task_groups(layers: dict[str, Any], runs: Runs) -> No
         await gate.reached()
         limit.reschedule(asyncio.get_running_loop().time())
 
+    limit = asyncio.timeout(None)
+    expiring = asyncio.ensure_future(expire(limit))
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(None) as limit:
-            expiring = asyncio.ensure_future(expire(limit))
+        async with limit:
             await function(1)
     await expiring
     gate.open()

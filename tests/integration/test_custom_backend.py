@@ -17,6 +17,7 @@ import pytest
 
 from cachekit import _native, cache
 from cachekit.config.nested import CircuitBreakerConfig, L1CacheConfig
+from cachekit.serializers import StandardSerializer
 from tests.integration.conftest import Either
 from tests.integration.support import LIMIT
 
@@ -264,6 +265,25 @@ def test_ctrl_c_within_a_backend_reaches_the_main_thread(namespace: str) -> None
         double(1)
         time.sleep(LIMIT)
     assert reads == 1
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
+def test_ctrl_c_within_a_serializer_reaches_the_main_thread(namespace: str) -> None:
+    class Interrupted:
+        def serialize(self, value: Any) -> Any:
+            return StandardSerializer().serialize(value)
+
+        def deserialize(self, data: bytes, metadata: Any = None) -> Any:
+            signal.raise_signal(signal.SIGINT)
+
+    @cache(backend=Memory(), namespace=namespace, serializer=Interrupted(), l1_enabled=False)
+    def double(x: int) -> int:
+        return 2 * x
+
+    assert double(1) == 2
+    with pytest.raises(KeyboardInterrupt):
+        double(1)
+        time.sleep(LIMIT)
 
 
 def test_an_exit_within_a_backend_is_not_silent(

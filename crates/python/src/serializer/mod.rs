@@ -15,7 +15,11 @@ use std::fmt;
 use bytes::Bytes;
 use cachekit::payload::Body;
 use cachekit_wire::frame::{Header, Serializer};
-use pyo3::{exceptions::PyException, prelude::*, types::PyTuple};
+use pyo3::{
+    exceptions::{PyException, PyKeyboardInterrupt},
+    prelude::*,
+    types::PyTuple,
+};
 
 pub(crate) use arrow::check_arrow;
 pub(crate) use payloads::Payloads;
@@ -216,9 +220,14 @@ fn roomy(bytes: &[u8]) -> Vec<u8> {
     body
 }
 
-/// What went wrong in a library that reads bytes of the store.
+/// What went wrong in a library that reads bytes of the store. Ctrl-C meanwhile is not lost.
 fn unreadable(py: Python<'_>, error: &PyErr) -> String {
     let text = error.value(py).to_string();
     let line = text.lines().next().unwrap_or_default();
-    format!("its serializer cannot read it: {line}")
+    let told = format!("its serializer cannot read it: {line}");
+    if error.is_instance_of::<PyKeyboardInterrupt>(py) {
+        // Last, since even str() looks for an interrupt.
+        crate::log::report(py, error.clone_ref(py));
+    }
+    told
 }
