@@ -273,10 +273,12 @@ def test_ctrl_c_within_a_serializer_reaches_the_main_thread(namespace: str) -> N
         def serialize(self, value: Any) -> Any:
             return StandardSerializer().serialize(value)
 
-        def deserialize(self, data: bytes, metadata: Any = None) -> Any:
+        def deserialize(self, data: Any, metadata: Any = None) -> Any:
             signal.raise_signal(signal.SIGINT)
 
-    @cache(backend=Memory(), namespace=namespace, serializer=Interrupted(), l1_enabled=False)
+    interrupted: Any = Interrupted()
+
+    @cache(backend=Memory(), namespace=namespace, serializer=interrupted, l1_enabled=False)
     def double(x: int) -> int:
         return 2 * x
 

@@ -243,11 +243,11 @@ def same(one: Any, other: Any) -> bool:
     if kind is list:
         return len(one) == len(other) and all(map(same, one, other))
     if kind is dict:
-        return list(one) == list(other) and all(map(same, one.values(), other.values()))
+        return bool(list(one) == list(other)) and all(map(same, one.values(), other.values()))
     if kind is float:
-        return one == other or (one != one and other != other)
+        return bool(one == other or (one != one and other != other))
     if kind is Decimal:
-        return one.as_tuple() == other.as_tuple()
+        return bool(one.as_tuple() == other.as_tuple())
     if kind is dt.datetime or kind is dt.time:
         zones = (one.utcoffset(), one.tzname()) == (other.utcoffset(), other.tzname())
         return one == other and one.fold == other.fold and zones
@@ -298,11 +298,11 @@ def _is_plain_type(dtype: Any, rows: int) -> bool:
             return False
         return type(categories).__name__ == "Index" and str(categories.dtype) in ("str", "int64")
     if kind == "StringDtype":
-        return dtype.storage == "pyarrow"
+        return bool(dtype.storage == "pyarrow")
     if kind == "BooleanDtype":
         return True
     if type(dtype).__module__.startswith("numpy"):
-        return dtype.isnative and (dtype.kind in "iubmM" or str(dtype) in ("float32", "float64"))
+        return bool(dtype.isnative) and (dtype.kind in "iubmM" or str(dtype) in ("float32", "float64"))
     return kind.startswith(("Int", "UInt")) and kind.endswith(("8Dtype", "16Dtype", "32Dtype", "64Dtype"))
 
 
