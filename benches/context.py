@@ -46,7 +46,8 @@ class Context:
         """The memcached that all measures share."""
         home = Path(self._folder.name) / "memcached"
         home.mkdir()
-        server = MemcachedServer(home)
+        # One thread, so that no client has a core to itself by the luck of its connection.
+        server = MemcachedServer(home, extra=("-t", "1"))
         server.start()
         self._closers.append(server.stop)
         return server
