@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.cachekit_server import CachekitServer
 from tests.support.memcached_server import MemcachedServer
 from tests.support.proxy import FaultProxy
 from tests.support.redis_servers import RedisCluster, RedisSentinel, RedisServer
@@ -118,6 +120,25 @@ def own_memcached(tmp_path: Path) -> Iterator[MemcachedServer]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def cachekitio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CachekitServer]:
+    """A running ``cachekit serve``. Tests that store under keys of their own choice take ``api_environment``."""
+    server = CachekitServer(tmp_path_factory.mktemp("cachekitio"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def api_environment(cachekitio_server: CachekitServer, monkeypatch: pytest.MonkeyPatch) -> CachekitServer:
+    """The environment names the server as the CachekitIO API, with a tenant of the test's own."""
+    key = cachekitio_server.create_key("--tenant", f"t{time.monotonic_ns()}")
+    monkeypatch.setattr(cachekitio_server, "key", key)
+    for name, value in cachekitio_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return cachekitio_server
 
 
 @pytest.fixture(scope="session")

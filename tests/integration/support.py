@@ -161,3 +161,28 @@ def ended(children: Sequence[subprocess.Popen[str]], limit: float = LIMIT) -> li
                 child.kill()
                 child.communicate()
     return printed
+
+
+# What a fork must not disturb, whatever the backend.
+FORKS = (
+    "fork_of_a_fork",
+    "fork_beside_a_loop",
+    "fork_and_go_on_with_the_loop",
+    "fork_inside_a_task",
+    "pool_by_fork",
+    "pool_by_spawn",
+    "preload",
+    "fork_during_a_flight",
+    "fork_during_an_async_flight",
+    "fork_under_load",
+)
+
+
+def forked(scenario: str, folder: Path, namespace: str, **backend: str) -> str:
+    """What `programs/forks.py` printed, once it has ended without a word on stderr; variables name its ``backend``.
+
+    A program that hangs is one that has not ended after half a minute; they take well under a second.
+    """
+    where = {**backend, "TEST_NAMESPACE": namespace, "TEST_RUNS": str(folder / "runs")}
+    (out,) = ended([program("forks", scenario, env=where)], 30.0)
+    return out

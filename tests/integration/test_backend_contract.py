@@ -24,22 +24,6 @@ from tests.support.redis_servers import RedisServer
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forking beside threads
 
 
-@pytest.fixture(scope="module")
-def memcached_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemcachedServer]:
-    server = MemcachedServer(tmp_path_factory.mktemp("memcached"))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def cachekitio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CachekitServer]:
-    server = CachekitServer(tmp_path_factory.mktemp("cachekitio"))
-    server.start()
-    yield server
-    server.stop()
-
-
 class TestRedis(BackendContract, OutageContract, TTLContract, LockContract, AsyncContract):
     largest = 100 << 20
 

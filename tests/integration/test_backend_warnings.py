@@ -26,19 +26,8 @@ def test_a_key_that_memcached_does_not_take(memcached_server: MemcachedServer, f
 
 
 @faces
-def test_a_key_and_a_life_that_the_api_does_not_take(tmp_path: Path, face: str) -> None:
-    server = CachekitServer(tmp_path)
-    server.start()
-    try:
-        environment = {
-            "CACHEKIT_API_URL": server.url,
-            "CACHEKIT_API_KEY": server.key,
-            "CACHEKIT_ALLOW_CUSTOM_HOST": "true",
-            "SSL_CERT_FILE": str(server.authority),
-        }
-        lines = told("cachekitio", face, env=environment)
-    finally:
-        server.stop()
+def test_a_key_and_a_life_that_the_api_does_not_take(api_environment: CachekitServer, face: str) -> None:
+    lines = told("cachekitio", face, env=api_environment.environment)
     life = [line for line in lines if "a TTL of 3456000 s was cut" in line]
     keys = [line for line in lines if "are stored under shortened ones" in line]
     assert len(lines) == 2, lines

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,37 +29,14 @@ from tests.support.scripted_api import ScriptedApi
 Environment = pytest.MonkeyPatch
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CachekitServer]:
-    server = CachekitServer(tmp_path_factory.mktemp("cachekitio"))
-    server.start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-def server(shared: CachekitServer, monkeypatch: Environment) -> CachekitServer:
-    """The server, as the environment of a self-hosted one names it, with a tenant of this test's own."""
-    shared.key = shared.create_key("--tenant", f"t{time.monotonic_ns()}")
-    name_it(monkeypatch, shared)
-    return shared
-
-
-def name_it(monkeypatch: Environment, server: CachekitServer) -> None:
-    for name, value in {
-        "CACHEKIT_API_URL": server.url,
-        "CACHEKIT_API_KEY": server.key,
-        "CACHEKIT_ALLOW_CUSTOM_HOST": "true",
-        "SSL_CERT_FILE": str(server.authority),
-    }.items():
-        monkeypatch.setenv(name, value)
+def server(api_environment: CachekitServer) -> CachekitServer:
+    return api_environment
 
 
 @pytest.fixture
 def backend(server: CachekitServer) -> CachekitIOBackend:
-    made = CachekitIOBackend()
-    known_within_a_second(made)
-    return made
+    return CachekitIOBackend()
 
 
 def finished(child: subprocess.Popen[str]) -> str:
@@ -68,19 +44,6 @@ def finished(child: subprocess.Popen[str]) -> str:
     out, err = child.communicate("go on\n", timeout=60)
     assert (child.returncode, err) == (0, ""), err
     return out
-
-
-def known_within_a_second(backend: CachekitIOBackend) -> None:
-    """A running server hears of a new key a moment after it was made."""
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            backend.exists("k")
-            return
-        except BackendError as error:
-            if not error.is_authentication or time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
 
 
 def test_satisfies_the_protocols(backend: CachekitIOBackend) -> None:
@@ -271,8 +234,6 @@ async def _acquire(backend: CachekitIOBackend) -> object:
 def test_instances_are_apart(server: CachekitServer) -> None:
     other_key = server.create_key("--tenant", "other")
     one, other = CachekitIOBackend(), CachekitIOBackend(server.url, other_key, timeout=2)
-    for made in (one, other):
-        known_within_a_second(made)
     one.set("k", b"one", 60)
     assert other.get("k") is None
     other.set("k", b"other", 60)
@@ -350,7 +311,7 @@ def test_an_authority_that_is_not_trusted(server: CachekitServer, monkeypatch: E
         CachekitIOBackend().get("k")
     assert caught.value.is_permanent
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.authority))
-    known_within_a_second(CachekitIOBackend())
+    assert not CachekitIOBackend().exists("k")
 
 
 def test_the_environment_selects_it(server: CachekitServer) -> None:
@@ -430,7 +391,8 @@ def test_an_outage_costs_no_caller_anything(
 ) -> None:
     own = CachekitServer(tmp_path)
     own.start()
-    name_it(monkeypatch, own)
+    for name, value in own.environment.items():
+        monkeypatch.setenv(name, value)
     try:
 
         @cache.io(ttl=60, namespace="outage", l1_enabled=False)

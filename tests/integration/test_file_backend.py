@@ -15,11 +15,8 @@ from cachekit import ConfigurationError, cache
 from cachekit.backends import BackendError, FileBackend, FileBackendConfig
 from cachekit.backends.provider import DefaultBackendProvider
 from cachekit.testing import AsyncContract, BackendContract, LockContract, TTLContract
-from tests.integration.support import Runs, ended, program, wait_until
+from tests.integration.support import FORKS, Runs, ended, forked, program, wait_until
 from tests.integration.test_single_flight_processes import CALLERS, KINDS, PROCESSES, SLACK, Fleet, reports
-
-# A program that hangs is one that has not ended after this; they take well under a second.
-FORK_LIMIT = 30.0
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forking beside threads
 
@@ -181,26 +178,6 @@ def test_a_stopped_writer_costs_time_and_no_error(directory: str) -> None:
     assert double(7) == 14
 
 
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        "fork_of_a_fork",
-        "fork_beside_a_loop",
-        "fork_and_go_on_with_the_loop",
-        "fork_inside_a_task",
-        "pool_by_fork",
-        "pool_by_spawn",
-        "preload",
-        "fork_during_a_flight",
-        "fork_during_an_async_flight",
-        "fork_under_load",
-    ],
-)
+@pytest.mark.parametrize("scenario", FORKS)
 def test_both_sides_of_a_fork_go_on(directory: str, namespace: str, tmp_path: Path, scenario: str) -> None:
-    where = {
-        "CACHEKIT_FILE_CACHE_DIR": directory,
-        "TEST_NAMESPACE": namespace,
-        "TEST_RUNS": str(tmp_path / "runs"),
-    }
-    (out,) = ended([program("forks", scenario, env=where)], FORK_LIMIT)
-    assert out == "done\n"
+    assert forked(scenario, tmp_path, namespace, CACHEKIT_FILE_CACHE_DIR=directory) == "done\n"

@@ -11,48 +11,32 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.support import ended, program
+from tests.integration.support import FORKS, ended, forked, program
 from tests.support.redis_servers import RedisServer
 
 # A program that hangs is one that has not ended after this; they take well under a second.
-FORK_LIMIT = 30.0
 EXIT_LIMIT = 15.0
-
-
-def run_fork(server: RedisServer, namespace: str, folder: Path, scenario: str) -> str:
-    """What the program printed, once it has ended without a word on stderr."""
-    where = {"TEST_REDIS_URL": server.url, "TEST_NAMESPACE": namespace, "TEST_RUNS": str(folder / "runs")}
-    (out,) = ended([program("forks", scenario, env=where)], FORK_LIMIT)
-    return out
 
 
 @pytest.mark.parametrize(
     "scenario",
     [
+        *FORKS,
         "fork_with_a_warm_pool",
-        "fork_of_a_fork",
-        "fork_beside_a_loop",
-        "fork_and_go_on_with_the_loop",
-        "fork_inside_a_task",
-        "pool_by_fork",
-        "pool_by_spawn",
         "pool_by_forkserver",
-        "preload",
-        "fork_during_a_flight",
         "fork_during_a_flight_with_redis",
-        "fork_during_an_async_flight",
         "fork_during_a_refresh",
         "fork_inside_a_cached_function",
         "fork_and_drop_the_tasks",
-        "fork_under_load",
     ],
 )
 def test_both_sides_of_a_fork_go_on(redis_server: RedisServer, namespace: str, tmp_path: Path, scenario: str) -> None:
-    assert run_fork(redis_server, namespace, tmp_path, scenario) == "done\n"
+    assert forked(scenario, tmp_path, namespace, TEST_REDIS_URL=redis_server.url) == "done\n"
 
 
 def test_a_fork_while_redis_is_asked(own_redis: RedisServer, namespace: str, tmp_path: Path) -> None:
-    assert run_fork(own_redis, namespace, tmp_path, "fork_during_a_call_to_redis") == "done\n"
+    printed = forked("fork_during_a_call_to_redis", tmp_path, namespace, TEST_REDIS_URL=own_redis.url)
+    assert printed == "done\n"
 
 
 def leave(server: RedisServer, namespace: str, scenario: str) -> str:

@@ -21,13 +21,11 @@ from cachekit.backends.memcached import MemcachedBackend, MemcachedBackendConfig
 from cachekit.backends.provider import DefaultBackendProvider
 from cachekit.config import ConfigurationError
 from tests.integration.conftest import Either
-from tests.integration.support import Runs, ended, program, wait_until
+from tests.integration.support import FORKS, Runs, ended, forked, program, wait_until
 from tests.support.memcached_server import MemcachedServer
 
 PROCESSES = 8
 CALLERS = 25
-# A program that hangs is one that has not ended after this; they take well under a second.
-FORK_LIMIT = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -254,29 +252,9 @@ def test_it_is_not_imported_with_the_package() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        "fork_with_a_warm_pool",
-        "fork_of_a_fork",
-        "fork_beside_a_loop",
-        "fork_and_go_on_with_the_loop",
-        "fork_inside_a_task",
-        "pool_by_fork",
-        "pool_by_spawn",
-        "preload",
-        "fork_during_a_flight",
-        "fork_during_an_async_flight",
-        "fork_under_load",
-    ],
-)
+@pytest.mark.parametrize("scenario", ["fork_with_a_warm_pool", *FORKS])
 def test_both_sides_of_a_fork_go_on(
     memcached_server: MemcachedServer, namespace: str, tmp_path: Path, scenario: str
 ) -> None:
-    where = {
-        "CACHEKIT_MEMCACHED_SERVERS": json.dumps([memcached_server.server]),
-        "TEST_NAMESPACE": namespace,
-        "TEST_RUNS": str(tmp_path / "runs"),
-    }
-    (out,) = ended([program("forks", scenario, env=where)], FORK_LIMIT)
-    assert out == "done\n"
+    servers = json.dumps([memcached_server.server])
+    assert forked(scenario, tmp_path, namespace, CACHEKIT_MEMCACHED_SERVERS=servers) == "done\n"

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tests.support.process import ServerMissingError, ServerProcess, free_port
+from tests.support.process import ServerMissingError, ServerProcess, free_port, wait_until
 from tests.support.tls import issue
 
 HOST = "127.0.0.1"
@@ -50,18 +50,31 @@ class CachekitServer(ServerProcess):
         certificates = issue(self._data)
         self.authority = certificates.authority
         self._context = certificates.client_context()
-        self.key = self.create_key("--tenant", "tests")
         arguments = [self._program, "serve", "--listen", f"{HOST}:{self.port}", "--data-dir", str(self._data)]
         arguments += ["--tls-cert", str(certificates.certificate), "--tls-key", str(certificates.key)]
         super().__init__([*arguments, *flags], self._answers_ready, self._data / "server.log")
+        self.key = self.create_key("--tenant", "tests")
 
     @property
     def url(self) -> str:
         return f"https://{HOST}:{self.port}"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which programs find the server as the CachekitIO API."""
+        return {
+            "CACHEKIT_API_URL": self.url,
+            "CACHEKIT_API_KEY": self.key,
+            "CACHEKIT_ALLOW_CUSTOM_HOST": "true",
+            "SSL_CERT_FILE": str(self.authority),
+        }
+
     def create_key(self, *arguments: str) -> str:
-        """A new key by ``cachekit keys create``; a running server knows it within a second."""
-        return self._keys("create", *arguments).strip()
+        """A new key by ``cachekit keys create``, known to the server if that runs."""
+        key = self._keys("create", *arguments).strip()
+        if self.running:
+            wait_until("the server knows the new key", lambda: self._accepts(key))
+        return key
 
     def revoke_key(self, key: str) -> None:
         """Revokes a key; a running server refuses it within a second."""
@@ -92,7 +105,17 @@ class CachekitServer(ServerProcess):
         except (urllib.error.URLError, ssl.SSLError, OSError):
             return False
 
-    def _get(self, path: str) -> bytes:
-        with urllib.request.urlopen(self.url + path, timeout=2.0, context=self._context) as answer:
+    def _accepts(self, key: str) -> bool:
+        try:
+            self._get("/v1/cache/health", Authorization=f"Bearer {key}")
+        except urllib.error.HTTPError as error:
+            if error.code != 401:
+                raise
+            return False
+        return True
+
+    def _get(self, path: str, **headers: str) -> bytes:
+        asked = urllib.request.Request(self.url + path, headers=headers)
+        with urllib.request.urlopen(asked, timeout=2.0, context=self._context) as answer:
             body: bytes = answer.read()
             return body
