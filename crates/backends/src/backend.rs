@@ -149,6 +149,21 @@ pub trait Backend: Send + Sync {
     /// When the store did not confirm; the value may or may not have been stored.
     fn set(&self, key: &str, value: &[u8], ttl: Option<Duration>, timeout: Duration) -> Result<()>;
 
+    /// [`set`](Self::set) that no concurrent [`add`](Self::add) undoes by having looked before and stored
+    /// after it. Where adding is one step it is the same.
+    ///
+    /// # Errors
+    /// Those of [`set`](Self::set).
+    fn set_over_add(
+        &self,
+        key: &str,
+        value: &[u8],
+        ttl: Option<Duration>,
+        timeout: Duration,
+    ) -> Result<()> {
+        self.set(key, value, ttl, timeout)
+    }
+
     /// Removes the entry; true if there was one.
     ///
     /// # Errors
@@ -330,6 +345,17 @@ pub trait AsyncBackend: Send + Sync {
         ttl: Option<Duration>,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<()>>;
+
+    /// See [`Backend::set_over_add`].
+    fn set_over_add<'a>(
+        &'a self,
+        key: &'a str,
+        value: &'a [u8],
+        ttl: Option<Duration>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<()>> {
+        self.set(key, value, ttl, timeout)
+    }
 
     /// See [`Backend::delete`].
     fn delete<'a>(&'a self, key: &'a str, timeout: Duration) -> BoxFuture<'a, Result<bool>>;

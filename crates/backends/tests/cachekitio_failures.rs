@@ -8,7 +8,7 @@ use cachekit_backends::{
 };
 use cachekit_testkit::contract::{Face, each_face};
 use cachekit_testkit::proxy::{Fault, Proxy};
-use cachekit_testkit::scripted::{ScriptedApi, Step};
+use cachekit_testkit::scripted::{ScriptedApi, Seen, Step};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const KEY: &str = "ck_test_verysecret";
@@ -297,6 +297,51 @@ fn what_a_service_answers_to_a_value_under_a_lock() {
         let error = face.set_and_unlock("k", b"v", None, "token", TIMEOUT);
         assert_eq!(error.expect_err("too large").kind(), ErrorKind::Permanent);
         assert_eq!(api.seen()[1].path, "/v1/cache/k/lock");
+    });
+}
+
+/// What is added is stored under a lock's id, so that a service that knows locks refuses it once somebody
+/// has stored over it; one that does not is as good as can be.
+#[test]
+fn what_is_added_needs_its_lock() {
+    let api = ScriptedApi::start();
+    let backend = backend(&api);
+    let held = json(200, r#"{"lock_id":"id"}"#);
+    let asked = |seen: &[Seen]| -> Vec<String> {
+        seen.iter()
+            .map(|seen| {
+                let id = seen.header("x-cachekit-lock-id").unwrap_or("-");
+                format!("{} {} {id}", seen.method, &seen.path["/v1/cache/".len()..])
+            })
+            .collect()
+    };
+    let add = ["GET k -", "POST k/lock -", "GET k -", "PUT k id"];
+    each_face(&backend, |face| {
+        api.otherwise(status(404));
+        // The lock was taken away: what is there counts, whoever stored it.
+        api.script([status(404), held.clone(), status(404), status(409)]);
+        api.script([value(b"over")]);
+        assert_eq!(face.add("k", b"mine", TIMEOUT).expect("add"), "over");
+        let seen = api.seen();
+        assert_eq!(asked(&seen), [&add[..], &["GET k -"]].concat());
+        assert_eq!(seen[3].header("x-cachekit-ttl"), Some("2592000"));
+        // A service that says nothing of the lock still has it.
+        api.script([status(404), held.clone(), status(404), status(200)]);
+        assert_eq!(face.add("k", b"mine", TIMEOUT).expect("add"), "mine");
+        assert_eq!(
+            asked(&api.seen()),
+            [&add[..], &["DELETE k/lock id"]].concat()
+        );
+        // Somebody was faster.
+        api.script([status(404), held.clone(), value(b"theirs")]);
+        assert_eq!(face.add("k", b"mine", TIMEOUT).expect("add"), "theirs");
+        assert_eq!(
+            asked(&api.seen()),
+            [&add[..3], &["DELETE k/lock id"]].concat()
+        );
+        api.script([status(200)]);
+        face.set_over_add("k", b"v", TIMEOUT).expect("set");
+        assert_eq!(asked(&api.seen()), ["PUT k *"]);
     });
 }
 

@@ -245,7 +245,7 @@ impl Shared {
         match self.judge(key, item) {
             Item::Stands(item) => Some(item),
             Item::Replace(item) => {
-                let stored = store.set(key, &item.to_bytes(), None, None, timeout);
+                let stored = store.set_over_add(key, &item.to_bytes(), timeout);
                 stored.is_ok().then_some(item)
             }
             Item::Add(item) => {
@@ -267,7 +267,7 @@ impl Shared {
             Item::Stands(item) => Some(item),
             Item::Replace(item) => {
                 let bytes = item.to_bytes().into();
-                let stored = store.set_async(key, bytes, None, None, timeout).await;
+                let stored = store.set_over_add_async(key, bytes, timeout).await;
                 stored.is_ok().then_some(item)
             }
             Item::Add(item) => {
@@ -480,7 +480,7 @@ pub fn clear(store: &Store, clearing: &Clearing, timeout: Duration) -> Result<()
     match clearing {
         Clearing::Item(key) => {
             store.note_cleared(key);
-            store.set(key, &fresh(true).to_bytes(), None, None, timeout)
+            store.set_over_add(key, &fresh(true).to_bytes(), timeout)
         }
         Clearing::Keys(known) => {
             let mut told = Ok(());
@@ -511,7 +511,7 @@ pub async fn clear_async(
         Clearing::Item(key) => {
             store.note_cleared(key);
             let item = fresh(true).to_bytes().into();
-            store.set_async(key, item, None, None, timeout).await
+            store.set_over_add_async(key, item, timeout).await
         }
         Clearing::Keys(known) => {
             let mut told = Ok(());

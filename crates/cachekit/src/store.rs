@@ -142,6 +142,22 @@ impl Store {
         })
     }
 
+    /// Stores bytes without end on the calling thread, whatever is being [added](Self::add) there.
+    ///
+    /// # Errors
+    /// See [`Unavailable`].
+    pub fn set_over_add(
+        &self,
+        key: &str,
+        value: &[u8],
+        timeout: Duration,
+    ) -> Result<(), Unavailable> {
+        let ttl = self.clamp(None);
+        self.guards.run(Lane::Write, timeout, |limit| {
+            self.backend.set_over_add(key, value, ttl, limit)
+        })
+    }
+
     /// Removes entries on the calling thread.
     ///
     /// # Errors
@@ -368,6 +384,31 @@ impl Store {
                         })
                         .await
                     }
+                }
+            })
+            .await
+    }
+
+    /// [`set_over_add`](Self::set_over_add) as a future, to be polled inside the runtime.
+    ///
+    /// # Errors
+    /// See [`Unavailable`].
+    pub async fn set_over_add_async(
+        &self,
+        key: &str,
+        value: Bytes,
+        timeout: Duration,
+    ) -> Result<(), Unavailable> {
+        let ttl = self.clamp(None);
+        self.guards
+            .run_async(Lane::Write, timeout, async |limit| match self.aio() {
+                Some(aio) => aio.set_over_add(key, &value, ttl, limit).await,
+                None => {
+                    let (key, value) = (key.to_owned(), value.clone());
+                    self.offload("set", limit, move |b| {
+                        b.set_over_add(&key, &value, ttl, limit)
+                    })
+                    .await
                 }
             })
             .await

@@ -217,12 +217,13 @@ async fn fills(client: &Client, at: &impl Fn(&str) -> String) {
         409,
         "not_held",
     );
+    refused(&client.get(&key).await, 404, "not_found");
+    let odd = [(ID, "x")];
     refused(
-        &client.send("PUT", &key, &ANYBODY, "v").await,
+        &client.send("PUT", &key, &odd, "v").await,
         400,
         "bad_lock_id",
     );
-    refused(&client.get(&key).await, 404, "not_found");
     let stored = client.send("PUT", &key, &mine, "v").await;
     assert_eq!((stored.status, stored.header(ID)), (200, Some(&*id)));
     assert_eq!(client.get(&key).await.text(), "v");
@@ -239,6 +240,17 @@ async fn fills(client: &Client, at: &impl Fn(&str) -> String) {
     assert_eq!(client.send("DELETE", &key, &ANYBODY, "").await.status, 200);
     refused(&client.send("PUT", &key, &mine, "v").await, 409, "not_held");
     refused(&client.get(&key).await, 404, "not_found");
+
+    // What is stored over a lock ends it.
+    let id = client.lock(&key, 30_000).await.member("lock_id");
+    let mine = [(ID, id.as_str())];
+    for _ in 0..2 {
+        let stored = client.send("PUT", &key, &ANYBODY, "over").await;
+        assert_eq!((stored.status, stored.header(ID)), (200, Some("*")));
+    }
+    assert_eq!(state("").await.text(), r#"{"held":false}"#);
+    refused(&client.send("PUT", &key, &mine, "v").await, 409, "not_held");
+    assert_eq!(client.get(&key).await.text(), "over");
 
     // Or the lock alone; and who waits for it is told at once.
     let id = client.lock(&key, 30_000).await.member("lock_id");
@@ -495,7 +507,34 @@ async fn replicas_share_entries_and_locks_through_redis() {
         second.delete(&format!("a/lock?lock_id={id}")).await.status,
         200
     );
-    assert_eq!(second.lock("a", 30_000).await.status, 200);
+    let id = second.lock("a", 30_000).await.member("lock_id");
+    first.delete(&format!("a/lock?lock_id={id}")).await;
+
+    // A lock that is ended on one replica wakes who waits for it on another, and its holder stores
+    // nothing any more.
+    for (method, path) in [("DELETE", "a/lock"), ("DELETE", "a"), ("PUT", "a")] {
+        let id = second.lock("a", 30_000).await.member("lock_id");
+        let mine = [("x-cachekit-lock-id", id.as_str())];
+        let started = Instant::now();
+        let ending = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let any = [("x-cachekit-lock-id", "*")];
+            first.send(method, path, &any, "over").await
+        };
+        let (told, ended) = tokio::join!(second.get("a/lock?wait_ms=5000"), ending);
+        assert_eq!((told.text(), ended.status), (r#"{"held":false}"#, 200));
+        let took = started.elapsed();
+        assert!(
+            took < Duration::from_millis(800),
+            "{method} {path}: {took:?}"
+        );
+        refused(
+            &second.send("PUT", "a", &mine, "late").await,
+            409,
+            "not_held",
+        );
+    }
+    assert_eq!(second.get("a").await.text(), "over");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,6 +49,16 @@ impl AsyncBackend for Client {
         async move { self.here(timeout).set(key, value, ttl, None).await }.boxed()
     }
 
+    fn set_over_add<'a>(
+        &'a self,
+        key: &'a str,
+        value: &'a [u8],
+        ttl: Option<Duration>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<()>> {
+        async move { self.here(timeout).set_over_add(key, value, ttl).await }.boxed()
+    }
+
     fn delete<'a>(&'a self, key: &'a str, timeout: Duration) -> BoxFuture<'a, Result<bool>> {
         async move { self.here(timeout).delete(key).await }.boxed()
     }

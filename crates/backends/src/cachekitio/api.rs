@@ -26,6 +26,9 @@ const FRESHNESS: HeaderName = HeaderName::from_static("x-cachekit-freshness");
 /// How long a lock is taken for to store what is not there.
 const ADDING: Duration = Duration::from_secs(2);
 
+/// What says that a value was stored.
+const STORED: [u16; 3] = [200, 201, 204];
+
 /// One conversation with the API.
 pub(super) struct Api<'a>(pub(super) Talk<'a>);
 
@@ -104,28 +107,41 @@ impl<'a> Api<'a> {
     /// Stores the value if there is no entry. The API has no such request, but a lock, under which
     /// one of those who would store it at once does.
     pub(super) async fn add(&self, key: &str, value: &[u8]) -> Result<Bytes> {
+        // Without a TTL the service gives its own, which may be short.
+        let put = put(key, value, Some(MAX_TTL), None)?;
         let mut pauses = lock::Pauses::default();
         loop {
             if let Some(found) = self.get(key, false).await? {
                 return Ok(found.value);
             }
             if let Some(id) = self.acquire(key, ADDING).await? {
-                let added = self.add_alone(key, value).await;
-                // A lock that is not given back ends soon.
-                let _ = self.release(key, &id).await;
-                return added;
+                let found = self.get(key, false).await;
+                if !matches!(found, Ok(None)) {
+                    // A lock that is not given back ends soon.
+                    let _ = self.release(key, &id).await;
+                }
+                if let Some(found) = found? {
+                    return Ok(found.value);
+                }
+                if self.store_under(key, put.clone(), &id).await? {
+                    return Ok(Bytes::copy_from_slice(value));
+                }
+                // Taken away by who has stored something else, or over: look again.
             }
             pauses.nap(self.0.deadline).await;
         }
     }
 
-    async fn add_alone(&self, key: &str, value: &[u8]) -> Result<Bytes> {
-        if let Some(found) = self.get(key, false).await? {
-            return Ok(found.value);
-        }
-        // Without a TTL the service gives its own, which may be short.
-        self.set(key, value, Some(MAX_TTL), None).await?;
-        Ok(Bytes::copy_from_slice(value))
+    /// Stores the value, and ends the lock under which an [`add`](Self::add) may be about to store
+    /// another. A service that does not know the header stores it all the same.
+    pub(super) async fn set_over_add(
+        &self,
+        key: &str,
+        value: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<()> {
+        let call = put(key, value, ttl, None)?.header(lock::LOCK_ID, lock::ANYBODY);
+        self.0.ask(&call, &STORED).await.map(drop)
     }
 
     pub(super) async fn set(
@@ -136,7 +152,7 @@ impl<'a> Api<'a> {
         stale_ttl: Option<Duration>,
     ) -> Result<()> {
         let call = put(key, value, ttl, stale_ttl)?;
-        self.0.ask(&call, &[200, 201, 204]).await.map(drop)
+        self.0.ask(&call, &STORED).await.map(drop)
     }
 
     /// Removes what is called `key`: an entry, or a lock from whoever holds it.

@@ -24,6 +24,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// What to ask.
+#[derive(Clone)]
 pub(super) struct Call {
     pub(super) operation: &'static str,
     method: Method,

@@ -174,8 +174,15 @@ impl Api<'_> {
         let Some(id) = holders.id(key, token) else {
             return Ok(());
         };
-        let call = call.header(LOCK_ID, shown(&id)?);
-        // 409: the lock has ended or was taken away meanwhile, and nothing is stored.
+        let stored = self.store_under(key, call, &id).await;
+        holders.release(key, token);
+        stored.map(drop)
+    }
+
+    /// Stores what `call` puts while the lock is held under `id`, and releases it; false if it has ended or
+    /// was taken away, and nothing is stored. A service that does not know the header stores it either way.
+    pub(super) async fn store_under(&self, key: &str, call: Call, id: &str) -> Result<bool> {
+        let call = call.header(LOCK_ID, shown(id)?);
         let stored = self.0.ask(&call, &[200, 201, 204, 409]).await;
         // A service that knows the header has released the lock with it, and says so.
         let settled = stored.as_ref().is_ok_and(|answer| {
@@ -184,12 +191,11 @@ impl Api<'_> {
         // Released even if the value was not stored: those who wait must not wait in vain.
         let released = match settled {
             true => Ok(true),
-            false => self.release(key, &id).await,
+            false => self.release(key, id).await,
         };
-        holders.release(key, token);
-        stored?;
+        let stored = stored?.status != 409;
         released?;
-        Ok(())
+        Ok(stored)
     }
 
     /// Takes the lock away from whoever holds it; false if nobody does, or the service cannot.

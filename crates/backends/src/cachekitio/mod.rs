@@ -335,6 +335,18 @@ impl Backend for CachekitIOBackend {
         self.set_with_stale(key, value, ttl, None, timeout)
     }
 
+    fn set_over_add(
+        &self,
+        key: &str,
+        value: &[u8],
+        ttl: Option<Duration>,
+        timeout: Duration,
+    ) -> Result<()> {
+        self.0.block("set", timeout, async |api: Api<'_>| {
+            api.set_over_add(key, value, ttl).await
+        })
+    }
+
     fn delete(&self, key: &str, timeout: Duration) -> Result<bool> {
         self.0.block("delete", timeout, async |api: Api<'_>| {
             api.delete(key).await

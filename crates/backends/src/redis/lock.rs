@@ -38,6 +38,14 @@ redis.call('UNLINK', KEYS[1])
 redis.pcall('PUBLISH', KEYS[1] .. ':released', '')
 return stored";
 
+/// Stores the value and takes the lock away from whoever holds it, in one step.
+const SET_AND_END: &str = "\
+local stored
+if ARGV[2] == '' then stored = redis.call('SET', KEYS[2], ARGV[1])
+else stored = redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2]) end
+if redis.call('UNLINK', KEYS[1]) == 1 then redis.pcall('PUBLISH', KEYS[1] .. ':released', '') end
+return stored";
+
 /// Extends the lease if the token is the holder's.
 const RENEW: &str = "\
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -54,10 +62,24 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn of(key: &str) -> Self {
         Self {
-            lock: format!("{key}:lock"),
-            channel: format!("{key}:lock:released"),
+            lock: format!("{key}{LOCK}"),
+            channel: format!("{key}{LOCK}{RELEASED}"),
         }
     }
+}
+
+const LOCK: &str = ":lock";
+const RELEASED: &str = ":released";
+
+/// Where the release of a lock is announced, if a Redis key of this name is one.
+pub(super) fn channel_of(name: &str) -> Option<String> {
+    name.ends_with(LOCK).then(|| format!("{name}{RELEASED}"))
+}
+
+/// Tells those who wait that the lock is gone. A user that may not publish is refused, and they look for
+/// themselves.
+pub(super) fn announce(channel: &str) -> Command<'_> {
+    Command::new("PUBLISH").arg(channel).arg("")
 }
 
 /// Takes the lock if it is free, and tells who holds it and for how long.
@@ -98,6 +120,25 @@ pub(super) fn set_and_unlock<'a>(
         .arg(&names.lock)
         .arg(key)
         .arg(token)
+        .arg(value);
+    match life {
+        Some(milliseconds) => command.number(milliseconds),
+        None => command.arg(""),
+    }
+}
+
+/// One script for both, where the key and its lock are on the same server.
+pub(super) fn set_and_end<'a>(
+    names: &'a Names,
+    key: &'a str,
+    value: &'a [u8],
+    life: Option<u64>,
+) -> Command<'a> {
+    let command = Command::new("EVAL")
+        .arg(SET_AND_END)
+        .arg("2")
+        .arg(&names.lock)
+        .arg(key)
         .arg(value);
     match life {
         Some(milliseconds) => command.number(milliseconds),

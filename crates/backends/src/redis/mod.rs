@@ -26,6 +26,7 @@ use bytes::Bytes;
 
 use self::command::{Command, Replies, milliseconds};
 pub use self::config::RedisConfig;
+use self::lock::{announce, channel_of};
 use self::node::Request;
 use self::topology::Topology;
 use crate::backend::{AsyncBackend, Backend, Capabilities, Found, Health, Locking, Remaining};
@@ -84,6 +85,22 @@ impl RedisBackend {
     ) -> Result<bool> {
         let storing = self.0.set_if_held(key, value, ttl, locked, token, timeout);
         storing.await
+    }
+
+    /// [`AsyncBackend::set`] that takes the lock on another key, `locked`, away from whoever holds it: in
+    /// one step where both are on the same server, as keys with one hash tag are.
+    ///
+    /// # Errors
+    /// Those of [`AsyncBackend::set`].
+    pub async fn set_and_end(
+        &self,
+        key: &str,
+        value: &[u8],
+        ttl: Option<Duration>,
+        locked: &str,
+        timeout: Duration,
+    ) -> Result<()> {
+        self.0.set_and_end(key, value, ttl, locked, timeout).await
     }
 }
 
@@ -205,9 +222,7 @@ impl Backend for RedisBackend {
     }
 
     fn delete(&self, key: &str, timeout: Duration) -> Result<bool> {
-        self.0
-            .run("delete", key, &[command::delete(key)], timeout)?
-            .any()
+        Ok(self.delete_many(&[key], timeout)? > 0)
     }
 
     fn delete_many(&self, keys: &[&str], timeout: Duration) -> Result<u64> {
@@ -220,7 +235,11 @@ impl Backend for RedisBackend {
         let whole = Request::new("delete", &[], timeout);
         let mut removed = 0;
         for keys in keys.chunks(at_once) {
-            let batch: Vec<Command<'_>> = keys.iter().map(|key| command::delete(key)).collect();
+            let channels: Vec<String> = keys.iter().filter_map(|key| channel_of(key)).collect();
+            let deletions = keys.iter().map(|key| command::delete(key));
+            let batch: Vec<Command<'_>> = deletions
+                .chain(channels.iter().map(|channel| announce(channel)))
+                .collect();
             let mut replies = topology.run(
                 Some(keys[0]),
                 &Request {

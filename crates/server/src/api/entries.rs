@@ -7,11 +7,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::error::{ApiError, json, whole_seconds};
-use super::locks::{self, Holder};
+use super::locks;
 use super::params::{self, FRESHNESS, LOCK_ID, TTL};
 use super::{Asked, body};
 use crate::http::Exchange;
-use crate::store::{Facts, Life, Put};
+use crate::store::{Facts, Holder, Life, Put};
 
 /// What is told of an entry along with it. `X-CacheKit-TTL` is the rest of its fresh life, so that
 /// a reader who wants to know needs no second request.
@@ -54,12 +54,12 @@ pub(super) async fn head(asked: Asked<'_>, key: &str) -> Result<Response, ApiErr
     Ok((facts_headers(&facts), length).into_response())
 }
 
-/// Stores an entry. Under a lock's id it does so only while that lock is held, and releases it, which
-/// the answer confirms by naming the id.
+/// Stores an entry. Under a lock's id it does so only while that lock is held, and releases it; with
+/// `X-CacheKit-Lock-Id: *` the lock ends, whoever holds it. The answer confirms either by the header.
 pub(super) async fn put(mut asked: Asked<'_>, key: &str) -> Result<Response, ApiError> {
     let app = asked.app;
     params::content_type(&asked.headers, &[])?;
-    let holder = locks::id(&asked)?;
+    let holder = locks::holder(&asked)?;
     let life = Life {
         fresh: params::ttl(&asked.headers)?.unwrap_or(asked.tenant.limits.default_ttl),
         stale: params::stale_ttl(&asked.headers)?,
@@ -71,10 +71,13 @@ pub(super) async fn put(mut asked: Asked<'_>, key: &str) -> Result<Response, Api
     let place = asked.place(key);
     match app
         .store
-        .put(&place, value, life, asked.tenant.quota, holder.as_deref())
+        .put(&place, value, life, asked.tenant.quota, holder.as_ref())
         .await?
     {
-        Put::Stored => Ok((holder.map(|id| [(LOCK_ID, id)]), StatusCode::OK).into_response()),
+        Put::Stored => {
+            let holder = holder.map(|holder| [(LOCK_ID, locks::shown(holder))]);
+            Ok((holder, StatusCode::OK).into_response())
+        }
         Put::NotHeld => Err(ApiError::new(
             StatusCode::CONFLICT,
             "not_held",

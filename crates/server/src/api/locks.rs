@@ -10,7 +10,7 @@ use super::Asked;
 use super::error::{ApiError, json, whole_milliseconds};
 use super::params::{self, LOCK_ID};
 use crate::keys::random_digits;
-use crate::store::Lock;
+use crate::store::{Holder, Lock};
 
 /// Takes the lock for `timeout_ms`. Who sends the id of a lock it holds extends the lease.
 pub(super) async fn lock(mut asked: Asked<'_>, key: &str) -> Result<Response, ApiError> {
@@ -98,20 +98,16 @@ pub(super) async fn unlock(asked: Asked<'_>, key: &str) -> Result<Response, ApiE
     }
 }
 
-/// Whose lock a request means.
-pub(super) enum Holder {
-    /// The one with this id of 32 hexadecimal digits.
-    Id(String),
-    /// `*`, whoever holds it.
-    Anybody,
-}
+/// Stands for whoever holds a lock.
+const ANYBODY: &str = "*";
 
-/// The holder in the header `X-CacheKit-Lock-Id`, else in the query.
+/// Whose lock a request means: by the header `X-CacheKit-Lock-Id`, else by the query. An id has 32
+/// hexadecimal digits.
 pub(super) fn holder(asked: &Asked<'_>) -> Result<Option<Holder>, ApiError> {
     let named = params::text(&asked.headers, &LOCK_ID)?;
     match named.or_else(|| params::query(asked, "lock_id")) {
         None => Ok(None),
-        Some("*") => Ok(Some(Holder::Anybody)),
+        Some(ANYBODY) => Ok(Some(Holder::Anybody)),
         Some(id) if id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
             Ok(Some(Holder::Id(id.to_owned())))
         }
@@ -128,9 +124,17 @@ pub(super) fn id(asked: &Asked<'_>) -> Result<Option<String>, ApiError> {
     }
 }
 
+/// The holder as a header shows it.
+pub(super) fn shown(holder: Holder) -> String {
+    match holder {
+        Holder::Id(id) => id,
+        Holder::Anybody => ANYBODY.to_owned(),
+    }
+}
+
 pub(super) fn bad_id() -> ApiError {
     ApiError::bad(
         "bad_lock_id",
-        "a lock's id has 32 hexadecimal digits; * stands for any holder's where something is deleted",
+        "a lock's id has 32 hexadecimal digits; * stands for any holder's where a lock is to end",
     )
 }

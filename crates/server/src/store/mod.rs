@@ -115,6 +115,15 @@ pub struct Quota {
 /// What is counted for an entry besides its key and value, in bytes.
 pub const ENTRY_OVERHEAD: u64 = 64;
 
+/// Whose lock is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// The holder's with this id.
+    Id(String),
+    /// Whoever holds it.
+    Anybody,
+}
+
 /// What came of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -193,15 +202,16 @@ pub trait Store: Send + Sync {
     /// The entry.
     fn get<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Option<(Facts, Bytes)>>>;
 
-    /// Stores an entry, whole or not at all. With `holder`, the id of a lock's holder, only while
-    /// that one holds the lock at `place`, which is released once the entry is stored.
+    /// Stores an entry, whole or not at all. With a holder's id only while that one holds the lock at
+    /// `place`, which is released once the entry is stored. With [`Holder::Anybody`] the lock ends,
+    /// whoever holds it: nobody who took it without knowing of this entry stores another one under it.
     fn put<'a>(
         &'a self,
         place: &'a Place,
         value: Bytes,
         life: Life,
         quota: Quota,
-        holder: Option<&'a str>,
+        holder: Option<&'a Holder>,
     ) -> BoxFuture<'a, Result<Put>>;
 
     /// Removes the entry; true if there was one. With `lock` also ends the lock at `place`, whoever

@@ -15,7 +15,7 @@ use cachekit_backends::{
 };
 use futures_util::future::BoxFuture;
 
-use super::{Facts, Life, Lock, Place, Put, Quota, Result, Store, StoreError, Usage};
+use super::{Facts, Holder, Life, Lock, Place, Put, Quota, Result, Store, StoreError, Usage};
 
 const VERSION: u8 = 1;
 const HEADER: usize = 9;
@@ -121,7 +121,7 @@ impl Store for RedisStore {
         value: Bytes,
         life: Life,
         _quota: Quota,
-        holder: Option<&'a str>,
+        holder: Option<&'a Holder>,
     ) -> BoxFuture<'a, Result<Put>> {
         Box::pin(async move {
             let mut stored = BytesMut::with_capacity(HEADER + value.len());
@@ -130,15 +130,19 @@ impl Store for RedisStore {
             stored.put(value);
             let ttl = Some(life.fresh + life.stale);
             let (key, lock) = (entry(place), lock(place));
+            let (backend, stored, timeout) = (&self.backend, &stored, self.timeout);
             let stored = match holder {
-                Some(id) => {
-                    let (stored, timeout) = (&stored, self.timeout);
-                    let backend = &self.backend;
+                Some(Holder::Id(id)) => {
                     let storing = backend.set_if_held(&key, stored, ttl, &lock, id, timeout);
                     storing.await?
                 }
+                Some(Holder::Anybody) => {
+                    let storing = backend.set_and_end(&key, stored, ttl, &lock, timeout);
+                    storing.await?;
+                    true
+                }
                 None => {
-                    self.aio().set(&key, &stored, ttl, self.timeout).await?;
+                    self.aio().set(&key, stored, ttl, timeout).await?;
                     true
                 }
             };

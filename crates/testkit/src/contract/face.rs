@@ -23,6 +23,7 @@ pub trait Face: Sync {
     ) -> Result<(Option<Found>, Option<Bytes>)>;
     fn add(&self, key: &str, value: &[u8], timeout: Duration) -> Result<Bytes>;
     fn set(&self, key: &str, value: &[u8], ttl: Option<Duration>, timeout: Duration) -> Result<()>;
+    fn set_over_add(&self, key: &str, value: &[u8], timeout: Duration) -> Result<()>;
     fn delete(&self, key: &str, timeout: Duration) -> Result<bool>;
     fn delete_many(&self, keys: &[&str], timeout: Duration) -> Result<u64>;
     fn exists(&self, key: &str, timeout: Duration) -> Result<bool>;
@@ -89,6 +90,10 @@ impl Face for Blocking<'_> {
 
     fn set(&self, key: &str, value: &[u8], ttl: Option<Duration>, timeout: Duration) -> Result<()> {
         self.0.set(key, value, ttl, timeout)
+    }
+
+    fn set_over_add(&self, key: &str, value: &[u8], timeout: Duration) -> Result<()> {
+        self.0.set_over_add(key, value, None, timeout)
     }
 
     fn delete(&self, key: &str, timeout: Duration) -> Result<bool> {
@@ -204,6 +209,11 @@ impl Face for Awaited<'_> {
     fn set(&self, key: &str, value: &[u8], ttl: Option<Duration>, timeout: Duration) -> Result<()> {
         self.runtime
             .block_on(self.backend.set(key, value, ttl, timeout))
+    }
+
+    fn set_over_add(&self, key: &str, value: &[u8], timeout: Duration) -> Result<()> {
+        self.runtime
+            .block_on(self.backend.set_over_add(key, value, None, timeout))
     }
 
     fn delete(&self, key: &str, timeout: Duration) -> Result<bool> {

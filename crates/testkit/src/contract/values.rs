@@ -1,5 +1,7 @@
 //! What is stored comes back, byte for byte.
 
+use std::time::Duration;
+
 use cachekit_backends::{Detail, ErrorKind, Remaining};
 
 use super::{Case, Face, TIMEOUT};
@@ -20,7 +22,13 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// For stores that can decide a race.
-pub(super) const ATOMIC_CASES: &[Case] = &[("one of many is added", one_of_many_is_added)];
+pub(super) const ATOMIC_CASES: &[Case] = &[
+    ("one of many is added", one_of_many_is_added),
+    (
+        "what is set over additions stays",
+        what_is_set_over_additions_stays,
+    ),
+];
 
 fn stored(face: &dyn Face, key: &str) -> Option<Vec<u8>> {
     let found = face.get(key, false, TIMEOUT).expect("get");
@@ -205,6 +213,25 @@ fn one_of_many_is_added(face: &dyn Face, prefix: &str) {
             results.iter().all(|result| *result == winner),
             "{results:?}, {winner:?}"
         );
+    }
+}
+
+fn what_is_set_over_additions_stays(face: &dyn Face, prefix: &str) {
+    for round in 0..40 {
+        let key = &format!("{prefix}{round}");
+        let added: Vec<_> = std::thread::scope(|scope| {
+            let add =
+                |adder: u8| scope.spawn(move || face.add(key, &[adder], TIMEOUT).expect("add"));
+            let adders: Vec<_> = (0..3).map(add).collect();
+            // It falls into the additions at ever another moment.
+            std::thread::sleep(Duration::from_micros(150) * (round % 20));
+            face.set_over_add(key, b"set", TIMEOUT).expect("set");
+            adders
+                .into_iter()
+                .map(|adder| adder.join().expect("no panic"))
+                .collect()
+        });
+        assert_eq!(stored(face, key).as_deref(), Some(&b"set"[..]), "{added:?}");
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) fn check(face: &Awaited<'_>, prefix: &str) {
     for count in [1, 50] {
         a_release_wakes_all(face, &key(&format!("release{count}")), count);
     }
+    a_lock_taken_away_wakes(face, &key("taken"));
     the_stored_value_wakes(face, &key("stored"));
     many_locks_at_once(face, prefix);
     a_dead_holder_is_noticed(face, &key("dead"));
@@ -75,6 +76,26 @@ fn a_release_wakes_all(face: &Awaited<'_>, key: &str, count: usize) {
     );
     for released in released {
         assert_eq!(released.expect("released"), Released::Notified);
+    }
+}
+
+fn a_lock_taken_away_wakes(face: &Awaited<'_>, key: &str) {
+    let name = face.lock_name(key);
+    for alone in [true, false] {
+        take(face, key, LEASE);
+        let taking = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let taken = match alone {
+                true => face.backend.delete(&name, TIMEOUT).await.map(u64::from),
+                false => face.backend.delete_many(&[&name, key], TIMEOUT).await,
+            };
+            taken.expect("it is taken away");
+            Instant::now()
+        };
+        let waiting = face.backend.released(key, LEASE);
+        let (released, at) = face.runtime.block_on(join(waiting, taking));
+        assert_eq!(released.expect("released"), Released::Notified);
+        assert!(at.elapsed() < SOON, "it woke after {:?}", at.elapsed());
     }
 }
 

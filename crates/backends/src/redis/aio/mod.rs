@@ -91,9 +91,12 @@ impl AsyncBackend for Servers {
 
     fn delete<'a>(&'a self, key: &'a str, timeout: Duration) -> BoxFuture<'a, Result<bool>> {
         async move {
-            self.run_async("delete", key, &[command::delete(key)], timeout)
-                .await?
-                .any()
+            let channel = lock::channel_of(key);
+            let announcement = channel.as_deref().map(lock::announce);
+            let batch: Vec<Command<'_>> = std::iter::once(command::delete(key))
+                .chain(announcement)
+                .collect();
+            self.run_async("delete", key, &batch, timeout).await?.any()
         }
         .boxed()
     }
@@ -263,6 +266,28 @@ impl AsyncBackend for Servers {
 }
 
 impl Servers {
+    /// Stores the value, and takes the lock on `locked` away from whoever holds it.
+    pub(super) async fn set_and_end(
+        &self,
+        key: &str,
+        value: &[u8],
+        ttl: Option<Duration>,
+        locked: &str,
+        timeout: Duration,
+    ) -> Result<()> {
+        let names = Names::of(locked);
+        let life = ttl.map(|ttl| milliseconds("set", ttl)).transpose()?;
+        if !self.topology().is_cluster() || are_together(key, &names.lock) {
+            let script = lock::set_and_end(&names, key, value, life);
+            self.run_async("set", key, &[script], timeout)
+                .await?
+                .done()?;
+            return Ok(());
+        }
+        AsyncBackend::set(self, key, value, ttl, timeout).await?;
+        self.delete(&names.lock, timeout).await.map(drop)
+    }
+
     /// Stores the value if `token` holds the lock on `locked`, and releases it; false if it does not
     /// hold it.
     pub(super) async fn set_if_held(

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::index::{Index, Slot};
 use self::locks::Locks;
 use self::writer::{Change, Writer, milliseconds};
-use super::{Facts, Life, Lock, Place, Put, Quota, Result, Store, StoreError, Usage};
+use super::{Facts, Holder, Life, Lock, Place, Put, Quota, Result, Store, StoreError, Usage};
 use crate::config::Durability;
 
 /// How many changes may wait for the writer before those who ask wait as well.
@@ -350,9 +350,9 @@ impl Store for EmbeddedStore {
         value: Bytes,
         life: Life,
         quota: Quota,
-        holder: Option<&'a str>,
+        holder: Option<&'a Holder>,
     ) -> BoxFuture<'a, Result<Put>> {
-        let (place, holder) = (place.clone(), holder.map(str::to_owned));
+        let (place, holder) = (place.clone(), holder.cloned());
         Box::pin(self.change(move |done| Change::Put {
             place,
             value,

@@ -448,9 +448,13 @@ const LEASE: Duration = Duration::from_secs(60);
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
 async fn put_under(held: &Held, key: &str, id: &str) -> Put {
-    let (place, value) = (place(key), Bytes::from_static(b"v"));
+    put_as(held, key, "v", &Holder::Id(id.to_owned())).await
+}
+
+async fn put_as(held: &Held, key: &str, value: &'static str, holder: &Holder) -> Put {
+    let (place, value) = (place(key), Bytes::from_static(value.as_bytes()));
     let (life, quota) = (life(60, 0), Quota::default());
-    let storing = held.store.put(&place, value, life, quota, Some(id));
+    let storing = held.store.put(&place, value, life, quota, Some(holder));
     storing.await.unwrap()
 }
 
@@ -510,6 +514,38 @@ async fn a_deletion_and_a_fill_that_meet_leave_nothing() {
         let (put, deleted) = tokio::join!(put_under(&held, "a", ID), late);
         assert_eq!(deleted, put == Put::Stored, "round {round}");
         assert!(held.store.facts(&a).await.unwrap().is_none());
+    }
+}
+
+/// Who takes the lock, finds nothing and stores, as one who adds does, never does so over what ends locks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_stored_over_a_lock_is_never_stored_over() {
+    let held = Held::open();
+    for round in 0..300 {
+        let key = format!("k{round}");
+        let a = place(&key);
+        let adding = async {
+            while held.store.get(&a).await.unwrap().is_none() {
+                if held.store.lock(&a, ID, LEASE).await.unwrap() != Lock::Acquired {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                if held.store.get(&a).await.unwrap().is_some() {
+                    break;
+                }
+                put_under(&held, &key, ID).await;
+            }
+        };
+        let over = async {
+            for _ in 0..round % 7 {
+                tokio::task::yield_now().await;
+            }
+            put_as(&held, &key, "over", &Holder::Anybody).await
+        };
+        let ((), put) = tokio::join!(adding, over);
+        assert_eq!(put, Put::Stored);
+        let (_, value) = held.store.get(&a).await.unwrap().unwrap();
+        assert_eq!(value, "over", "round {round}");
     }
 }
 

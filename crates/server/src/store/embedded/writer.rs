@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::index::{self, Gone, Slot};
 use super::{Shared, record};
 use crate::config::Durability;
-use crate::store::{Life, Place, Put, Quota, Result, StoreError};
+use crate::store::{Holder, Life, Place, Put, Quota, Result, StoreError};
 
 /// A change, and where its outcome goes.
 pub(super) enum Change {
@@ -24,8 +24,8 @@ pub(super) enum Change {
         value: Bytes,
         life: Life,
         quota: Quota,
-        /// Who must hold the lock, and holds it no longer afterwards.
-        holder: Option<String>,
+        /// Who must hold the lock, or anybody, and holds it no longer afterwards.
+        holder: Option<Holder>,
         done: oneshot::Sender<Result<Put>>,
     },
     Delete {
@@ -140,6 +140,9 @@ impl Writer {
         let mut bytes = 0;
         let mut count = 0;
         let mut closing = None;
+        // Set by what ends a lock, which it does once it is shown: until then others may take the lock
+        // without seeing it, and what they store must come when the lock has ended.
+        let mut last = false;
         let mut next = Some(first);
         while let Some(change) = next.take() {
             count += 1;
@@ -153,13 +156,16 @@ impl Writer {
                     done,
                 } => {
                     let put = match &holder {
-                        Some(id) if !shared.locks.is_held(&place, id, Instant::now()) => {
+                        Some(Holder::Id(id))
+                            if !shared.locks.is_held(&place, id, Instant::now()) =>
+                        {
                             Ok(Put::NotHeld)
                         }
                         _ => self.may_put(&place, value.len(), &effects, &quota, now),
                     };
                     if matches!(put, Ok(Put::Stored)) {
-                        stored_under.extend(holder.map(|id| (place.clone(), id)));
+                        last = holder == Some(Holder::Anybody);
+                        stored_under.extend(holder.map(|holder| (place.clone(), holder)));
                         bytes += value.len();
                         let slot = self.new_slot(value.len(), life, now);
                         quotas.insert(place.scope().clone(), quota);
@@ -198,7 +204,7 @@ impl Writer {
                     break;
                 }
             }
-            if count < BATCH_CHANGES && bytes < BATCH_BYTES {
+            if !last && count < BATCH_CHANGES && bytes < BATCH_BYTES {
                 next = changes.try_recv().ok();
             }
         }
@@ -208,8 +214,11 @@ impl Writer {
             Err(_) => Vec::new(),
         };
         // Only now: whoever is woken finds the value.
-        for (place, id) in stored_under.iter().filter(|_| committed.is_ok()) {
-            shared.locks.release(place, id, Instant::now());
+        for (place, holder) in stored_under.iter().filter(|_| committed.is_ok()) {
+            match holder {
+                Holder::Id(id) => shared.locks.release(place, id, Instant::now()),
+                Holder::Anybody => shared.locks.end(place, Instant::now()),
+            };
         }
         for outcome in outcomes {
             outcome.send(&committed);
