@@ -158,6 +158,26 @@ def interop_decode(data: bytes) -> Any: ...
 def check_arrow(file: Any, /) -> None:
     """ValueError for an Arrow IPC file that would take too much memory once it is decompressed."""
 
+def check_arrow_shared(stored: int, expanded: int, /) -> None:
+    """ValueError where values that are stored once and stand in several places take too much memory."""
+
+def write_arrow(write: Callable[[Any, Sink], bool], table: Any, /) -> bytes:
+    """The Arrow IPC file that `write(table, sink)` writes."""
+
+class Sink:
+    """A file to write an Arrow IPC file to; TypeError for what would not be read back."""
+
+    closed: bool
+    def write(self, data: Any, /) -> int: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+    def tell(self) -> int: ...
+    def writable(self) -> bool: ...
+    def readable(self) -> bool: ...
+    def seekable(self) -> bool: ...
+    def check_shared(self, expanded: int) -> None:
+        """TypeError if the values may not take `expanded` bytes, which they do where each is counted where it stands."""
+
 class Payloads:
     """Payloads of one serializer: bodies with their checksum or envelope, without a frame."""
 

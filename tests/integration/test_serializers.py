@@ -202,33 +202,39 @@ def test_damaged_entries_are_computed_anew(function: Any, name: str, redis_serve
     assert backend.get(key) == stored
 
 
-@pytest.mark.parametrize("serializer", ["arrow", "auto"])
+@pytest.mark.parametrize(
+    ("serializer", "nested"), [("arrow", None), ("auto", None), ("auto", "frame"), ("auto", "series")]
+)
 def test_tables_are_checked_where_somebody_else_may_have_written_them(
-    serializer: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+    serializer: str, nested: str | None, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import cachekit._native as native
 
     checked: list[Any] = []
     monkeypatch.setattr(native, "check_arrow", checked.append)
     store, frame = Store(), VALUES["arrow"]
+    table = frame[frame.columns[0]] if nested == "series" else frame
 
     def function(**options: Any) -> Any:
         def work() -> Any:
-            return frame
+            return [table] if nested else table
 
         return cache(serializer=serializer, backend=store, namespace=namespace, **options)(work)
+
+    def equal(result: Any) -> bool:
+        return (result[0] if nested else result).equals(table)
 
     function()()
     stored = function()  # With an L1 of its own, where nothing is yet.
     for layer in ("from the store", "from L1"):
-        assert stored().equals(frame), layer
+        assert equal(stored()), layer
         assert len(checked) == 1, layer
     assert (stored.cache_info().l2_hits, stored.cache_info().l1_hits) == (1, 1)
     secret: dict[str, Any] = {"encryption": True, "master_key": "ab" * 32, "single_tenant_mode": True}
     store.values.clear()
     function(**secret)()
     opened = function(l1_enabled=False, **secret)
-    assert opened().equals(frame)
+    assert equal(opened())
     assert opened.cache_info().l2_hits == 1
     assert len(checked) == 1
 

@@ -228,11 +228,21 @@ def _objects(column: Any, missing: str, index: Any) -> Any:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         cells = column.to_numpy()  # Objects, and faster.
     else:
-        cells = numpy.fromiter(column.to_pylist(), dtype=object, count=len(column))
+        cells = numpy.fromiter(values(column), dtype=object, count=len(column))
     if missing != "None" and column.null_count:
         cells = cells if cells.flags.writeable else cells.copy()
         cells[column.is_null().to_numpy()] = _marks()[missing]
     return pandas.Series(cells, index=index, dtype=object)
+
+
+def values(column: Any) -> list[Any]:
+    """The Python objects of a column."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):  # As no writer has it, and the objects of one category may be many.
+        raise ValueError(f"Python objects stored as {column.type}")
+    objects: list[Any] = column.to_pylist()
+    return objects
 
 
 def same(one: Any, other: Any) -> bool:

@@ -12,11 +12,13 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 
-from cachekit.serializers import _pandas
+from cachekit.serializers import _pandas, _sharing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from cachekit._native import Sink
 
 # The member of the schema's metadata that says what a table was before it became one.
 _KIND = b"cachekit"
@@ -41,7 +43,7 @@ def codec(compression: str) -> str | None:
     return None if compression == "none" else compression
 
 
-def write(table: Any, sink: Any, compression: str) -> bool:
+def write(table: Any, sink: Sink, compression: str) -> bool:
     """Writes a table of any kind to a sink; whether it is compressed."""
     import pyarrow as pa
 
@@ -57,10 +59,11 @@ def write(table: Any, sink: Any, compression: str) -> bool:
         else:  # A file without a batch has no categories.
             columns = [column.combine_chunks() for column in table.columns]
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=table.schema))
+    sink.check_shared(_sharing.expanded(table))
     return name is not None
 
 
-def write_frame(frame: Any, sink: Any) -> bool:
+def write_frame(frame: Any, sink: Sink) -> bool:
     """Writes a DataFrame as auto does."""
     return write(frame, sink, "auto")
 
@@ -72,7 +75,7 @@ def read(buffer: Any, trusted: bool, return_format: str | None) -> Any:
     """
     import pyarrow as pa
 
-    from cachekit._native import check_arrow
+    from cachekit._native import check_arrow, check_arrow_shared
 
     if not trusted:
         check_arrow(buffer)
@@ -83,6 +86,8 @@ def read(buffer: Any, trusted: bool, return_format: str | None) -> Any:
     with pa.ipc.open_file(pa.py_buffer(buffer), options=pa.ipc.IpcReadOptions(**options)) as reader:
         table = reader.read_all()
     if not trusted:
+        table.validate()
+        check_arrow_shared(len(buffer), _sharing.expanded(table))
         table.validate(full=True)
     metadata = table.schema.metadata or {}
     was = metadata.get(_KIND, b"pandas").decode()
@@ -126,7 +131,7 @@ def _as_kind(table: Any, kind: str, threads: bool) -> Any:
 def _columns(table: Any, letters: str) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for name, column, letter in zip(table.column_names, table.columns, letters):
-        columns[name] = column.to_numpy().copy() if letter == "n" else column.to_pylist()
+        columns[name] = column.to_numpy().copy() if letter == "n" else _pandas.values(column)
     return columns
 
 
@@ -217,37 +222,18 @@ def nested_to_ipc(table: Any) -> bytes:
     """A DataFrame or Series as an IPC file."""
     if not has_pyarrow():
         raise TypeError(f"which needs pyarrow to be stored within another value; {_DATA}")
-    from io import BytesIO
-
-    out = BytesIO()
     if type(table).__name__ == "Series":
         if table.name is not None and type(table.name) not in (str, int):
             raise TypeError("whose name is neither text nor an int; rename it")
         table = _series_frame(table)
-    write(table, _Open(out), "auto")
-    ipc = out.getvalue()
-    _check_written(ipc)
-    return ipc
+    from cachekit._native import write_arrow
+
+    return write_arrow(write_frame, table)
 
 
-def _check_written(ipc: bytes) -> None:
-    """TypeError for an IPC file that would not be read."""
-    from cachekit._native import check_arrow
-
-    try:
-        check_arrow(ipc)
-    except ValueError as error:
-        raise TypeError(f"which would not be read back ({error}); set CACHEKIT_ARROW_COMPRESSION=none") from None
-
-
-def nested_frame(ipc: bytes) -> Any:
-    """The DataFrame of an IPC file."""
-    return read_frame(ipc, trusted=False)
-
-
-def nested_series(ipc: bytes) -> Any:
+def nested_series(ipc: bytes, trusted: bool) -> Any:
     """The Series of an IPC file."""
-    frame = read_frame(ipc, trusted=False)
+    frame = read_frame(ipc, trusted)
     series = frame.iloc[:, 0]
     series.attrs = frame.attrs
     if frame.columns.name != _NAMED:
@@ -263,29 +249,6 @@ def _series_frame(series: Any) -> Any:
     frame = series.to_frame(name="values" if series.name is None else series.name)
     frame.columns.name = None if series.name is None else _NAMED
     return frame
-
-
-class _Open:
-    """A file that stays open, for pyarrow closes what it writes to."""
-
-    def __init__(self, file: Any) -> None:
-        self.write = file.write
-        self.closed = False
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def close(self) -> None:
-        self.closed = True
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
 
 
 # ---- the protocol's forms of Series, and of DataFrames without pyarrow

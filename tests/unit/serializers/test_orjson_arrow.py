@@ -212,6 +212,23 @@ def test_a_sink_gets_nothing_past_the_limit(room: int) -> None:
     assert whole.getvalue() == payload
 
 
+@pytest.mark.parametrize("make", [lambda: io.BytesIO(b"before"), Pipe])
+def test_a_sink_gets_nothing_that_would_not_be_read(make: Any) -> None:
+    bomb, out = pa.table({"a": np.zeros(9_000_000, dtype="i8")}), make()
+    out.seek(0, 2) if out.seekable() else None
+    with pytest.raises(TypeError, match=r'would not be read back.*compression="none"'):
+        ArrowSerializer(compression="zstd").serialize_to_sink(bomb, out)
+    assert (out.taken if isinstance(out, Pipe) else out.getvalue()[6:]) == b""
+
+
+def test_a_sink_gets_no_more_than_half_a_gigabyte_compressed() -> None:
+    # LZ4 never compresses to a thousandth.
+    table, out = pa.table({"a": np.zeros(68_000_000, dtype="i8")}), io.BytesIO()
+    with pytest.raises(TypeError, match=r"at most 512 MiB may be compressed"):
+        ArrowSerializer(compression="lz4").serialize_to_sink(table, out)
+    assert not out.getvalue()
+
+
 def test_a_sink_is_left_alone_by_what_is_no_table() -> None:
     out = io.BytesIO()
     with pytest.raises(TypeError, match=r"^result is of type builtins\.list|^result is of type list"):

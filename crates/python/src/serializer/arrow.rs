@@ -6,15 +6,15 @@ use std::ffi::{c_int, c_void};
 
 use bytes::Bytes;
 use cachekit::payload::Body;
-use cachekit_wire::payload::{ARROW, ArrowError};
+use cachekit_wire::payload::ARROW;
 use pyo3::{
     exceptions::{PyBufferError, PyOverflowError, PyTypeError, PyValueError},
     ffi,
     prelude::*,
-    types::PyTuple,
+    types::{PyBytes, PyTuple},
 };
 
-use super::{Origin, Refused, stream, unreadable};
+use super::{Origin, Refused, sink, unreadable};
 use crate::codec;
 
 /// The serializer of tables.
@@ -38,7 +38,7 @@ impl Arrow {
         object: &Bound<'_, PyAny>,
         limit: u64,
     ) -> Result<Body<'static>, Refused> {
-        encode(py, self.write.bind(py), object, limit)
+        encode(self.write.bind(py), object, limit)
     }
 
     /// Writes a payload to a file, piece by piece.
@@ -49,7 +49,7 @@ impl Arrow {
         limit: u64,
     ) -> PyResult<bool> {
         let py = table.py();
-        stream::write(self.write.bind(py), table, file, limit).map_err(|error| {
+        sink::to_file(self.write.bind(py), table, file, limit).map_err(|error| {
             match error.is_instance_of::<PyTypeError>(py) {
                 true => PyTypeError::new_err(of_type(table, &error)),
                 false => error,
@@ -75,26 +75,12 @@ impl Arrow {
 
 /// The body that `write` makes of a table.
 pub(super) fn encode(
-    py: Python<'_>,
     write: &Bound<'_, PyAny>,
     object: &Bound<'_, PyAny>,
     limit: u64,
 ) -> Result<Body<'static>, Refused> {
-    let sink = Bound::new(
-        py,
-        Sink {
-            bytes: vec![0; Body::ROOM],
-            limit,
-            closed: false,
-        },
-    )?;
-    let compressed = write
-        .call1((object, &sink))
-        .and_then(|compressed| compressed.extract::<bool>())
-        .map_err(|error| refused(py, object, error))?;
-    let bytes = std::mem::take(&mut sink.borrow_mut().bytes);
-    cachekit_wire::payload::check_arrow(&bytes[Body::ROOM..])
-        .map_err(|error| refused(py, object, PyTypeError::new_err(unreadable_again(error))))?;
+    let (bytes, compressed) =
+        sink::to_memory(write, object, limit).map_err(|error| refused(object, error))?;
     Ok(Body {
         bytes: Cow::Owned(bytes),
         room: Body::ROOM,
@@ -102,11 +88,6 @@ pub(super) fn encode(
         original_type: Some(Cow::Borrowed(ARROW)),
         compressed: Some(compressed),
     })
-}
-
-/// Why what was just written is not stored.
-fn unreadable_again(error: ArrowError) -> String {
-    format!("which would not be read back ({error}); use ArrowSerializer(compression=\"none\")")
 }
 
 /// Checks what an Arrow IPC file would take in memory.
@@ -120,8 +101,34 @@ pub(crate) fn check_arrow(file: &Bound<'_, PyAny>) -> PyResult<()> {
         .map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
+/// Checks what the values of an Arrow IPC file of `stored` bytes take, each counted where it stands.
+///
+/// # Errors
+/// ValueError for a file that is not to be read.
+#[pyfunction]
+#[pyo3(signature = (stored, expanded, /))]
+pub(crate) fn check_arrow_shared(stored: u64, expanded: u64) -> PyResult<()> {
+    cachekit_wire::payload::check_arrow_shared(stored, expanded)
+        .map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// The Arrow IPC file that `write(table, sink)` writes.
+///
+/// # Errors
+/// TypeError for what would not be read back, and what `write` raises.
+#[pyfunction]
+#[pyo3(signature = (write, table, /))]
+pub(crate) fn write_arrow<'py>(
+    write: &Bound<'py, PyAny>,
+    table: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let (bytes, _) = sink::to_memory(write, table, u64::MAX)?;
+    Ok(PyBytes::new(write.py(), &bytes[Body::ROOM..]))
+}
+
 /// A TypeError of our Python code completes the sentence "result is a <type>, ".
-pub(super) fn refused(py: Python<'_>, object: &Bound<'_, PyAny>, error: PyErr) -> Refused {
+pub(super) fn refused(object: &Bound<'_, PyAny>, error: PyErr) -> Refused {
+    let py = object.py();
     if error.is_instance_of::<PyTypeError>(py) || error.is_instance_of::<PyOverflowError>(py) {
         return Refused::Because(of_type(object, &error));
     }
@@ -153,65 +160,6 @@ pub(super) fn decode<'py>(
         Bound::new(py, Stored { bytes: body })?,
         origin == Origin::Ours,
     ))
-}
-
-/// A file to write to, in memory.
-#[pyclass(module = "cachekit._native")]
-struct Sink {
-    bytes: Vec<u8>,
-    limit: u64,
-    closed: bool,
-}
-
-#[pymethods]
-impl Sink {
-    fn write(&mut self, data: &Bound<'_, PyAny>) -> PyResult<usize> {
-        if self.closed {
-            return Err(PyValueError::new_err("write to a closed file"));
-        }
-        let written = codec::with_buffer(data, |data| {
-            let total = self.bytes.len() - Body::ROOM + data.len();
-            let fits = total as u64 <= self.limit;
-            if fits {
-                self.bytes.extend_from_slice(data);
-            }
-            fits.then_some(data.len())
-        })?;
-        written.ok_or_else(|| {
-            PyOverflowError::new_err(format!(
-                "whose stored form has more than the {} bytes allowed; \
-                 raise CACHEKIT_MAX_VALUE_SIZE or CACHEKIT_MAX_CHUNK_SIZE_MB, or return less",
-                self.limit
-            ))
-        })
-    }
-
-    fn flush(&self) {}
-
-    fn close(&mut self) {
-        self.closed = true;
-    }
-
-    #[getter]
-    fn closed(&self) -> bool {
-        self.closed
-    }
-
-    fn tell(&self) -> usize {
-        self.bytes.len() - Body::ROOM
-    }
-
-    fn writable(&self) -> bool {
-        true
-    }
-
-    fn readable(&self) -> bool {
-        false
-    }
-
-    fn seekable(&self) -> bool {
-        false
-    }
 }
 
 /// Stored bytes, read-only, for who reads them through the buffer protocol.

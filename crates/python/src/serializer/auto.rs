@@ -62,7 +62,7 @@ pub(super) fn encode<'b>(
                 .is_truthy()?
             {
                 let write = tables.getattr(intern!(py, "write_frame"))?;
-                return arrow::encode(py, &write, object, limit);
+                return arrow::encode(&write, object, limit);
             }
             named = DATAFRAME;
             parts = Some(tables.call_method1(intern!(py, "frame_parts"), (object,)));
@@ -78,7 +78,7 @@ pub(super) fn encode<'b>(
     }
     let parts = parts
         .transpose()
-        .map_err(|error| arrow::refused(py, object, error))?;
+        .map_err(|error| arrow::refused(object, error))?;
     buffer.reserve(256);
     auto.encode(parts.as_ref().unwrap_or(object), buffer)
         .map_err(|error| Refused::unencodable(py, &error))?;
@@ -104,7 +104,9 @@ pub(super) fn decode<'py>(
     if kind == NUMPY {
         return codec::array_of(py, body).map_err(failed);
     }
-    let value = auto.decode(py, body).map_err(|error| error.to_string())?;
+    let value = auto
+        .decode(py, body, origin == Origin::Ours)
+        .map_err(|error| error.to_string())?;
     let of = match kind {
         SERIES => intern!(py, "series_of"),
         DATAFRAME => intern!(py, "frame_of"),

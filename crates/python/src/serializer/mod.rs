@@ -8,7 +8,7 @@ mod auto;
 mod custom;
 mod json;
 mod payloads;
-mod stream;
+mod sink;
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ use pyo3::{
     types::PyTuple,
 };
 
-pub(crate) use arrow::check_arrow;
+pub(crate) use arrow::{check_arrow, check_arrow_shared, write_arrow};
 pub(crate) use payloads::Payloads;
 
 use crate::codec;

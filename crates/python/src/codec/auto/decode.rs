@@ -25,12 +25,14 @@ pub(super) fn document<'py>(
     py: Python<'py>,
     bytes: &[u8],
     mode: &Auto,
+    trusted: bool,
 ) -> Result<Bound<'py, PyAny>, DecodeError> {
     let mut decoder = Decoder {
         py,
         reader: Reader::new(bytes),
         owed: 1,
         mode,
+        trusted,
     };
     let object = decoder.value(0).map_err(|error| *error)?;
     decoder.reader.finish()?;
@@ -43,6 +45,8 @@ struct Decoder<'py, 'a> {
     /// How many keys and values are still to come for what has been begun; each takes a byte at least.
     owed: usize,
     mode: &'a Auto,
+    /// Whether tables are read unchecked.
+    trusted: bool,
 }
 
 fn value_error(error: PyErr) -> Box<DecodeError> {
@@ -236,8 +240,12 @@ impl<'py, 'a> Decoder<'py, 'a> {
             }
             Kind::Array => arrays::of_parts(value),
             Kind::Scalar => arrays::scalar_of(value),
-            Kind::Frame => tables(py)?.call_method1(intern!(py, "nested_frame"), (value,)),
-            Kind::Series => tables(py)?.call_method1(intern!(py, "nested_series"), (value,)),
+            Kind::Frame => {
+                tables(py)?.call_method1(intern!(py, "read_frame"), (value, self.trusted))
+            }
+            Kind::Series => {
+                tables(py)?.call_method1(intern!(py, "nested_series"), (value, self.trusted))
+            }
             Kind::Enum | Kind::Dataclass | Kind::Model | Kind::NamedTuple => {
                 self.mode.registered.made(kind, value)
             }

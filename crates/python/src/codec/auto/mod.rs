@@ -96,7 +96,7 @@ impl Auto {
         encode_as(self, object, out)
     }
 
-    /// The object that `bytes` hold.
+    /// The object that `bytes` hold. Tables in it are checked unless the bytes are `trusted`.
     ///
     /// # Errors
     /// If they are not exactly one document of the auto serializer, or hold an instance of a class that
@@ -105,8 +105,9 @@ impl Auto {
         &self,
         py: Python<'py>,
         bytes: &[u8],
+        trusted: bool,
     ) -> Result<Bound<'py, PyAny>, DecodeError> {
-        decode::document(py, bytes, self)
+        decode::document(py, bytes, self, trusted)
     }
 }
 

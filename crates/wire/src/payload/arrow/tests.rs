@@ -34,10 +34,10 @@ fn buffer(announced: i64) -> [u8; 12] {
 #[test]
 fn what_pyarrow_writes_is_measured() {
     let found = size(&bytes(ZSTD)).expect("a file");
-    assert_eq!((found.announced, found.values), (512, 128));
+    assert_eq!((found.announced, found.values), (512, 64));
     let plain = size(&bytes(PLAIN)).expect("a file");
-    // The dictionary has two values; the batch two rows of two columns.
-    assert_eq!((plain.announced, plain.values), (0, 2 + 2 + 2 + 2 + 2));
+    // The dictionary has two values, and each of two columns.
+    assert_eq!((plain.announced, plain.values), (0, 2 + 2 + 2));
     assert_eq!(check_arrow(&bytes(ZSTD)), Ok(()));
     assert_eq!(check_arrow(&bytes(PLAIN)), Ok(()));
 }
@@ -87,6 +87,88 @@ fn buffers_are_no_longer_than_the_file() {
     assert!(!altered.is_empty());
     for file in altered {
         assert_eq!(check_arrow(&file), Err(ArrowError::Malformed));
+    }
+}
+
+#[test]
+fn no_more_values_than_bits() {
+    let of = |values: u64, announced: u64, stored: u64| {
+        let size = Size {
+            values,
+            announced,
+            ..Size::default()
+        };
+        size.check(stored).is_ok()
+    };
+    let many = 100 << 20;
+    assert!(of(many, 0, many / 8));
+    assert!(!of(many, 0, many / 8 - 1));
+    assert!(of(many, 4 * many, 1 << 20), "decompressed");
+    assert!(!of(many, many, 1 << 20), "decompressed bytes");
+}
+
+#[test]
+fn shared_values_take_no_more_than_compressed_ones() {
+    let mebibytes = |stored: u64, expanded: u64| check_arrow_shared(stored, expanded << 20).is_ok();
+    assert!(mebibytes(1000, 64));
+    assert!(!mebibytes(1000, 65));
+    assert!(mebibytes(100 << 20, 612));
+    assert!(!mebibytes(100 << 20, 613));
+    let most = u64::MAX;
+    assert_eq!(check_arrow_shared(most, most), Ok(()));
+}
+
+/// What a meter says of a file that comes in parts of `len` bytes.
+fn metered(file: &[u8], len: usize) -> Result<(), ArrowError> {
+    let mut meter = ArrowMeter::default();
+    for part in file.chunks(len) {
+        meter.add(part)?;
+    }
+    meter.finish()
+}
+
+#[test]
+fn a_meter_says_what_the_check_says() {
+    let zstd = bytes(ZSTD);
+    let announcing = |announced: i64| with(&zstd, &buffer(512), &buffer(announced));
+    let node = [2_i64.to_le_bytes(), 2_i64.to_le_bytes()].concat();
+    let files = [
+        announcing(64 << 20),
+        announcing((64 << 20) + 1),
+        announcing(1 << 40),
+        announcing(-1),
+        announcing(-2),
+        with(&bytes(PLAIN), &node, &(1_i64 << 40).to_le_bytes()),
+        zstd,
+        bytes(PLAIN),
+    ];
+    for (number, file) in files.iter().enumerate() {
+        for len in [1, 7, 8, 64, file.len()] {
+            let said = metered(file, len);
+            match (said, check_arrow(file)) {
+                // What is certainly too much is told before the end.
+                (Err(ArrowError::Ratio { stored, .. }), Err(ArrowError::Ratio { .. })) => {
+                    assert!(stored <= file.len() as u64);
+                }
+                (said, checked) => assert_eq!(said, checked, "{number}, {len}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_meter_wants_the_whole_file() {
+    let file = bytes(ZSTD);
+    for end in 0..200 {
+        assert_eq!(metered(&file[..end], 5), Err(ArrowError::Malformed));
+    }
+    let mut altered = file.clone();
+    for place in 0..file.len() {
+        for byte in [0, 1, 0x7f, 0x80, 0xff] {
+            altered[place] = byte;
+            let _ = metered(&altered, 64);
+        }
+        altered[place] = file[place];
     }
 }
 
