@@ -19,6 +19,8 @@
 mod backend;
 #[cfg(feature = "cachekitio")]
 pub mod cachekitio;
+#[cfg(any(feature = "net", all(feature = "file", unix)))]
+mod deadline;
 mod error;
 #[cfg(all(feature = "file", unix))]
 pub mod file;

@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use super::config::CachekitIOConfig;
 use super::error::Failure;
 use crate::error::{BackendError, ErrorKind, Result};
+use crate::net::lookup::resolve_async;
 use crate::net::tls::{TlsOptions, client_config};
 
 /// How much of one body may be under way unread, and of all bodies together.
@@ -102,7 +103,7 @@ impl Connector {
     /// the socket is given, so that no name can mean one thing when it is checked and another when
     /// it is used.
     async fn dial(&self, deadline: Instant) -> std::result::Result<TcpStream, Failure> {
-        let addresses = self.resolve().await?;
+        let addresses = self.resolve(deadline).await?;
         let allowed: Vec<_> = addresses
             .iter()
             .filter(|address| self.config.may_dial(address.ip()))
@@ -130,19 +131,14 @@ impl Connector {
         })
     }
 
-    async fn resolve(&self) -> std::result::Result<Vec<SocketAddr>, Failure> {
+    async fn resolve(&self, deadline: Instant) -> std::result::Result<Vec<SocketAddr>, Failure> {
         let endpoint = &self.config.endpoint;
         let (host, port) = (endpoint.host.as_str(), endpoint.port);
         if let Some(resolver) = self.resolver {
             return resolver(host, port).map_err(|error| self.broken(&error.to_string()));
         }
-        if let Ok(ip) = host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(ip, port)]);
-        }
-        match tokio::net::lookup_host((host, port)).await {
-            Ok(addresses) => Ok(addresses.collect()),
-            Err(error) => Err(self.broken(&error.to_string())),
-        }
+        let found = resolve_async(host, port, deadline).await;
+        found.map_err(|error| self.broken(&error.to_string()))
     }
 
     fn forbidden(&self, address: IpAddr) -> Failure {

@@ -21,6 +21,7 @@ use super::api::{Api, malformed, put};
 use super::call::{Answer, Call, half_to_one};
 use super::{Client, key};
 use crate::backend::{LockReply, Locking, Released};
+use crate::deadline::after;
 use crate::error::{BackendError, ErrorKind, Result};
 
 pub(super) const LOCK_ID: HeaderName = HeaderName::from_static("x-cachekit-lock-id");
@@ -99,7 +100,7 @@ impl Api<'_> {
         token: &str,
         lease: Duration,
     ) -> Result<LockReply> {
-        let until = super::after(lease);
+        let until = after(lease);
         match self.try_acquire(key, lease).await? {
             Err(remaining) => Ok(LockReply::Held { remaining }),
             Ok(id) => {
@@ -120,7 +121,7 @@ impl Api<'_> {
         let Some(id) = self.0.live.holders.id(key, token) else {
             return Ok(false);
         };
-        let until = super::after(lease);
+        let until = after(lease);
         let call = lock("renew", key, lease)?
             .header(LOCK_ID, shown(&id)?)
             .once();
@@ -220,7 +221,7 @@ impl Client {
     /// Waits until the lock is free.
     pub(super) async fn wait_for_release(&self, key: &str, at_most: Duration) -> Result<Released> {
         let live = self.live();
-        let deadline = super::after(at_most);
+        let deadline = after(at_most);
         while live.tells_locks.load(Ordering::Relaxed) {
             let left = || deadline.saturating_duration_since(Instant::now());
             let place = timeout(left().min(LONGEST_PAUSE), live.watchers.acquire()).await;
@@ -244,7 +245,7 @@ impl Client {
     /// Waits until the value that the lock's holder computes may be there, by looking for it. That
     /// the lock is free again without a value does not show; the caller asks for it after a while.
     async fn look_for_value(&self, key: &str, deadline: Instant) -> Result<Released> {
-        let deadline = deadline.min(super::after(2 * LONGEST_PAUSE));
+        let deadline = deadline.min(after(2 * LONGEST_PAUSE));
         let mut pauses = Pauses::default();
         loop {
             pauses.nap(deadline).await;

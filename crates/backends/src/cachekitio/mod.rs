@@ -22,7 +22,7 @@ mod session;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -36,6 +36,7 @@ use self::link::{Links, Slot};
 use self::lock::Holders;
 use self::session::Session;
 use crate::backend::{AsyncBackend, Backend, Capabilities, Found, Health, Locking, Remaining};
+use crate::deadline::after;
 use crate::error::{BackendError, ErrorKind, Result};
 use crate::net::pool::Pool;
 use crate::process::PerProcess;
@@ -237,12 +238,6 @@ impl Client {
         let live = self.live();
         Api::new(live, live.links.here(), timeout, after(timeout))
     }
-}
-
-/// A moment so far ahead; a year for what the clock cannot count.
-fn after(timeout: Duration) -> Instant {
-    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-    Instant::now() + timeout.min(YEAR)
 }
 
 impl Live {

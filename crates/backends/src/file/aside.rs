@@ -12,8 +12,9 @@ use tokio::time::timeout_at;
 use super::large::CHUNK;
 use super::layout::Slot;
 use super::live::Reading;
-use super::store::{Store, after};
+use super::store::Store;
 use super::turn::Content;
+use crate::deadline::after;
 use crate::error::{BackendError, ErrorKind, Result};
 
 /// From this length on, in bytes, a value is long: handing it to another thread costs little of what the

@@ -17,6 +17,7 @@ use super::layout::{Kind, Record, SPAN, Slot};
 use super::live::{Live, Reading};
 use super::turn::{Content, Entry, Turn};
 use crate::backend::{Found, Remaining};
+use crate::deadline::after;
 use crate::error::{BackendError, ErrorKind, Result};
 use crate::process::PerProcess;
 
@@ -30,12 +31,6 @@ const EAGER: u32 = 20;
 pub(super) struct Store {
     pub(super) config: FileConfig,
     live: PerProcess<RwLock<Option<Arc<Live>>>>,
-}
-
-/// The moment after this long; what lies beyond the clock's reach is as good as a year.
-pub(super) fn after(time: Duration) -> Instant {
-    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-    Instant::now() + time.min(YEAR)
 }
 
 /// Where a write has got to that may wait for its turn.

@@ -14,8 +14,8 @@ use super::life::{life, remaining};
 use super::operations::{Operations, Way, left};
 use super::servers::jittered;
 use crate::backend::{Found, LockReply, Released, Remaining};
+use crate::deadline::after;
 use crate::error::Result;
-use crate::net::after;
 
 const SUFFIX: &str = ":cachekit-lock";
 /// What every stored entry begins with. No holder's token does: they are hexadecimal.

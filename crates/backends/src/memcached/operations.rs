@@ -14,8 +14,8 @@ use super::life::{life, remaining};
 use super::protocol::Request;
 use super::servers::{AT_ONCE, Place, Servers};
 use crate::backend::{Found, Remaining};
+use crate::deadline::after;
 use crate::error::{BackendError, ErrorKind, Result};
-use crate::net::after;
 use crate::process::PerProcess;
 
 /// How requests are sent and replies waited for.

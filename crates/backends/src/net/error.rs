@@ -23,7 +23,14 @@ pub(crate) fn broken(
     timeout: Duration,
 ) -> BackendError {
     if timed_out(&error) {
-        return unanswered(operation, address, timeout);
+        return match error.get_ref() {
+            None => unanswered(operation, address, timeout),
+            // What took too long is said.
+            Some(_) => {
+                let message = format!("{address}: {error}");
+                BackendError::new(ErrorKind::Timeout, operation, message).with_source(error)
+            }
+        };
     }
     let remedy = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(_)) => {
@@ -79,5 +86,9 @@ mod tests {
         let late = of(io::ErrorKind::TimedOut);
         assert_eq!(late.kind(), ErrorKind::Timeout);
         assert_eq!(late.to_string(), "get: h:1 did not answer within 5ms");
+        let late = io::Error::new(io::ErrorKind::TimedOut, "no name service");
+        let late = broken("get", &address, late, Duration::from_millis(5));
+        assert_eq!(late.kind(), ErrorKind::Timeout);
+        assert_eq!(late.to_string(), "get: h:1: no name service");
     }
 }

@@ -1,7 +1,6 @@
 //! The multiplexed connection that asynchronous callers of one runtime share.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -16,10 +15,12 @@ use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
 use super::error::{Failure, broken, unanswered};
+use super::lookup::resolve_async;
 use super::node::Node;
 use super::pipe::Pipe;
 use super::stream::{prepare, server_name};
-use super::{Address, Protocol, Request, after};
+use super::{Address, Protocol, Request};
+use crate::deadline::after;
 use crate::error::{BackendError, ErrorKind};
 
 /// One server's multiplexed connections, one per tokio runtime: a connection is served by a task,
@@ -268,7 +269,7 @@ pub(crate) async fn connect<P: Protocol>(
 }
 
 async fn connect_tcp(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+    let addresses = resolve_async(host, port, deadline).await?;
     let mut last = None;
     for (done, address) in addresses.iter().enumerate() {
         // An unreachable first address must leave time for the next one.

@@ -12,6 +12,7 @@
 mod connection;
 mod error;
 mod link;
+pub(crate) mod lookup;
 mod node;
 mod pipe;
 pub(crate) mod pool;
@@ -36,6 +37,7 @@ pub(crate) use self::reader::AT_ONCE;
 pub(crate) use self::reader::{LONGER, Reader, garbage, line_of};
 pub(crate) use self::tls::TlsOptions;
 pub(crate) use self::url::{Login, Parts, parse_host, parse_hosts};
+use crate::deadline::after;
 use crate::error::BackendError;
 
 /// How a kind of server is spoken to. Every command gets one reply, in order.
@@ -159,10 +161,4 @@ impl<'a, C> Request<'a, C> {
             ..*self
         }
     }
-}
-
-/// The moment after this long. What lies beyond the clock's reach is as good as a century.
-pub(crate) fn after(time: Duration) -> Instant {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-    Instant::now() + time.min(CENTURY)
 }

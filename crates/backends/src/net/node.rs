@@ -10,7 +10,8 @@ use super::error::{Failure, broken, timed_out, unanswered};
 use super::link::{self, Link};
 use super::pool::{Place, Pool};
 use super::tls::{self, TlsOptions};
-use super::{Address, Protocol, Request, after};
+use super::{Address, Protocol, Request};
+use crate::deadline::after;
 use crate::error::{BackendError, ErrorKind, Result};
 
 /// How the servers of a backend are connected to.

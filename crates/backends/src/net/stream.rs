@@ -1,10 +1,7 @@
 //! Blocking byte streams (TCP, Unix, TLS) that never wait past a deadline.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
@@ -12,7 +9,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::Address;
-use crate::process::PerProcess;
+use super::lookup::resolve;
 
 /// The shortest wait a socket is given: the kernel takes zero for "for ever".
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -229,58 +226,6 @@ pub(crate) fn prepare(socket: &Socket) -> io::Result<()> {
     )
 }
 
-/// Look-ups of names that have not come back yet, in the whole process. A fork's child starts at
-/// none: its parent's look-ups do not come back there.
-static LOOKUPS: LazyLock<PerProcess<AtomicUsize>> =
-    LazyLock::new(|| PerProcess::new(AtomicUsize::new(0)));
-const MAX_LOOKUPS: usize = 8;
-
-fn lookups() -> &'static AtomicUsize {
-    LOOKUPS.get(|| AtomicUsize::new(0))
-}
-
-/// A host's addresses. The system's look-up knows no timeout, so a name is looked up on a thread
-/// of its own that is left behind when it takes too long.
-fn resolve(host: &str, port: u16, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
-    }
-    if lookups().fetch_add(1, Ordering::Relaxed) >= MAX_LOOKUPS {
-        lookups().fetch_sub(1, Ordering::Relaxed);
-        return Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!(
-                "'{host}' is not looked up while {MAX_LOOKUPS} look-ups hang; check the name service"
-            ),
-        ));
-    }
-    let (answer, answered) = mpsc::sync_channel(1);
-    let name = host.to_owned();
-    let spawned = std::thread::Builder::new()
-        .name("cachekit-lookup".to_owned())
-        .spawn(move || {
-            let found = (name.as_str(), port)
-                .to_socket_addrs()
-                .map(Iterator::collect);
-            lookups().fetch_sub(1, Ordering::Relaxed);
-            // Nobody listens any more when the deadline has passed.
-            let _ = answer.send(found);
-        });
-    if let Err(error) = spawned {
-        lookups().fetch_sub(1, Ordering::Relaxed);
-        return Err(error);
-    }
-    match answered.recv_timeout(left(deadline)?) {
-        Ok(found) => found.map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("the name '{host}' was not found: {error}"),
-            )
-        }),
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,16 +301,5 @@ mod tests {
         while stream.is_quiet() {
             assert!(Instant::now() < deadline, "the end never arrives");
         }
-    }
-
-    #[test]
-    fn names_are_looked_up() {
-        let soon = Instant::now() + Duration::from_secs(5);
-        assert!(
-            !resolve("localhost", 1, soon)
-                .expect("a name every machine knows")
-                .is_empty()
-        );
-        assert!(resolve("no-such-host.invalid", 1, soon).is_err());
     }
 }

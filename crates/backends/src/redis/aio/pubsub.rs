@@ -12,8 +12,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::backend::Released;
+use crate::deadline::after;
 use crate::error::{BackendError, ErrorKind, Result};
-use crate::net::{Failure, Login, after, connect};
+use crate::net::{Failure, Login, connect};
 use crate::redis::Live;
 use crate::redis::command;
 use crate::redis::error::refused;
