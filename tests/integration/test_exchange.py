@@ -25,6 +25,7 @@ from tests.integration.published import Published
 from tests.integration.support import PROGRAMS
 from tests.support.redis_servers import RedisServer
 
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 10), reason="the published package needs Python 3.10")
 WAYS = pytest.mark.parametrize("explicit", [True, False], ids=["explicit-backend", "zero-config"])
 ENCRYPTED = {
     "encryption": True,
