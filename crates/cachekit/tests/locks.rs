@@ -3,92 +3,23 @@
 mod common;
 
 use std::{
-    sync::{Arc, Barrier},
+    sync::Barrier,
     task::{Context, Waker},
     thread,
     time::{Duration, Instant},
 };
 
-use cachekit::prelude::*;
 use cachekit_testkit::{raw::Answer, servers::RedisServer};
 use common::{MS, Runs, built, eventually, process, run};
-use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq)]
 struct Broken;
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Row {
-    id: u64,
-    name: String,
-    ratio: f64,
-}
-
-fn row() -> Row {
-    Row {
-        id: 1,
-        name: "Ada".into(),
-        ratio: 0.5,
-    }
-}
 
 fn keys(server: &RedisServer, pattern: &str) -> usize {
     match server.command(&["KEYS", pattern]) {
         Answer::List(keys) => keys.len(),
         other => panic!("no keys but {other:?}"),
     }
-}
-
-#[test]
-fn four_processes_of_fifty_callers_compute_once() {
-    let server = RedisServer::start();
-    let runs = Runs::default();
-    let start = Arc::new(Barrier::new(101));
-    let caches: Vec<Cache> = (0..4).map(|_| built(process(&server))).collect();
-    let threads: Vec<_> = (0..100)
-        .map(|n| {
-            let (cache, runs, start) = (caches[n % 4].clone(), runs.clone(), start.clone());
-            thread::spawn(move || {
-                start.wait();
-                cache.get_or_compute_blocking("k", || {
-                    runs.add();
-                    thread::sleep(100 * MS);
-                    Ok::<_, Broken>(row())
-                })
-            })
-        })
-        .collect();
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let tasks: Vec<_> = (0..100)
-        .map(|n| {
-            let (cache, runs) = (caches[n % 4].clone(), runs.clone());
-            runtime.spawn(async move {
-                let compute = || async {
-                    runs.add();
-                    tokio::time::sleep(100 * MS).await;
-                    Ok::<_, Broken>(row())
-                };
-                cache.get_or_compute("k", compute).await
-            })
-        })
-        .collect();
-    start.wait();
-    let begun = Instant::now();
-    for thread in threads {
-        assert_eq!(thread.join().expect("no panic"), Ok(row()));
-    }
-    for task in tasks {
-        assert_eq!(runtime.block_on(task).expect("no panic"), Ok(row()));
-    }
-    assert_eq!(runs.count(), 1);
-    assert!(
-        begun.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        begun.elapsed()
-    );
-    let hits: u64 = caches.iter().map(|cache| cache.stats().l2_hits).sum();
-    assert_eq!(hits, 3, "each other process read it once");
-    eventually("the lock is gone", || keys(&server, "*:lock") == 0);
 }
 
 #[test]
