@@ -1,22 +1,15 @@
-//! Caches over a CachekitIO service: what they report to it, and what `cachekit serve` does for them.
+//! Caches over a CachekitIO service: what they report to it.
 
 mod common;
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, mpsc},
-    thread,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use cachekit::{
     backends::{CachekitIOBackend, CachekitIOConfig},
     prelude::*,
 };
-use cachekit_testkit::{
-    scripted::{ScriptedApi, Step},
-    servers::CachekitServer,
-};
-use common::{Runs, SOON, built, run};
+use cachekit_testkit::scripted::{ScriptedApi, Step};
+use common::{SOON, built, run};
 
 #[derive(Debug, Clone, PartialEq)]
 struct Broken;
@@ -69,61 +62,4 @@ fn functions_report_their_hits_and_misses() {
     assert_eq!(told(), ["3", "0", "2", "enabled"]);
     get(3);
     assert_eq!(told(), ["3", "0", "3", "enabled"]);
-}
-
-/// Both ways of calling: what another process was computing when it was invalidated reaches its own
-/// caller, and nobody else.
-#[test]
-fn an_invalidation_stops_another_process() {
-    let server = CachekitServer::start();
-    let [one, other] = [(); 2].map(|()| built(process(&server.url(), server.key(), server.ca())));
-    for awaited in [false, true] {
-        let key = if awaited { "awaited" } else { "blocking" };
-        let (begun, begins) = mpsc::channel();
-        let (go, goes) = mpsc::channel::<()>();
-        let computing = other.clone();
-        let compute = move || {
-            begun.send(()).expect("the test waits");
-            goes.recv().expect("the test goes on");
-            Ok::<_, Broken>("old".to_owned())
-        };
-        let filling = thread::spawn(move || match awaited {
-            true => run(computing.get_or_compute(key, || async { compute() })),
-            false => computing.get_or_compute_blocking(key, compute),
-        });
-        begins.recv_timeout(SOON).expect("it computes");
-        match awaited {
-            true => run(one.invalidate(key)),
-            false => one.invalidate_blocking(key),
-        }
-        .expect("invalidated");
-        go.send(()).expect("it waits");
-        assert_eq!(filling.join().expect("no panic"), Ok("old".to_owned()));
-        let runs = Runs::default();
-        let found = one.get_or_compute_blocking(key, || {
-            runs.add();
-            Ok::<_, Broken>("new".to_owned())
-        });
-        assert_eq!((found, runs.count()), (Ok("new".to_owned()), 1));
-    }
-}
-
-/// Who waits for another process's computation has its result soon after it is there.
-#[test]
-fn waiters_are_woken() {
-    let server = CachekitServer::start();
-    let [one, other] = [(); 2].map(|()| built(process(&server.url(), server.key(), server.ca())));
-    let (begun, begins) = mpsc::channel();
-    let leading = thread::spawn(move || {
-        one.get_or_compute_blocking("k", || {
-            begun.send(()).expect("the test waits");
-            thread::sleep(common::MS * 1500);
-            Ok::<_, Broken>(1)
-        })
-    });
-    begins.recv_timeout(SOON).expect("it computes");
-    let waited = other.get_or_compute_blocking("k", || Ok::<_, Broken>(2));
-    assert_eq!(waited, Ok(1));
-    assert_eq!(leading.join().expect("no panic"), Ok(1));
-    assert_eq!(other.stats().l2_hits, 1);
 }

@@ -12,16 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cachekit::{
-    backends::{CachekitIOBackend, CachekitIOConfig},
-    prelude::*,
+use cachekit::prelude::*;
+use cachekit_testkit::{TempDir, raw::Answer};
+use common::{
+    MS, Runs, eventually,
+    shared::{Shared, process},
 };
-use cachekit_testkit::{
-    TempDir,
-    raw::Answer,
-    servers::{CachekitServer, RedisServer},
-};
-use common::{MS, Runs, built, eventually};
 
 #[derive(Debug, Clone, PartialEq)]
 struct Broken;
@@ -32,52 +28,6 @@ const SLACK: Duration = Duration::from_secs(10);
 const PROCESSES: usize = 4;
 /// In each process, half of them threads and half of them tasks.
 const CALLERS: usize = 50;
-
-/// A store that processes share.
-enum Shared {
-    Redis(RedisServer),
-    CachekitIO(CachekitServer),
-}
-
-impl Shared {
-    /// Redis, `cachekit serve` over TLS, and the latter with Redis behind it.
-    fn each(test: impl Fn(&Self)) {
-        test(&Self::Redis(RedisServer::start()));
-        test(&Self::CachekitIO(CachekitServer::start()));
-        let redis = RedisServer::start();
-        let flags = ["--store", "redis", "--redis-url", &redis.url()];
-        test(&Self::CachekitIO(CachekitServer::with(&flags)));
-    }
-
-    /// What a process is told of it.
-    fn address(&self) -> Vec<(&'static str, String)> {
-        match self {
-            Self::Redis(server) => vec![("STORE", server.url())],
-            Self::CachekitIO(server) => vec![
-                ("STORE", server.url()),
-                ("STORE_KEY", server.key().to_owned()),
-                ("SSL_CERT_FILE", server.ca().display().to_string()),
-            ],
-        }
-    }
-}
-
-/// A cache as each process has its own, over the store that the environment names.
-fn process() -> Cache {
-    let named = |name| std::env::var(name).expect("the test has set it");
-    let url = named("STORE");
-    let cache = Cache::builder().namespace("test").adaptive_timeout(None);
-    built(if url.starts_with("https:") {
-        let config = CachekitIOConfig::with_custom_host(&url, named("STORE_KEY"));
-        cache
-            .backend(Arc::new(CachekitIOBackend::new(
-                config.expect("a good URL"),
-            )))
-            .timeout(SLACK)
-    } else {
-        cache.redis(url)
-    })
-}
 
 /// All callers at once, spread over the caches; what they got.
 fn stampede(
@@ -121,12 +71,8 @@ fn stampede(
 #[test]
 fn of_caches_with_connections_of_their_own() {
     Shared::each(|store| {
-        for (name, value) in store.address() {
-            // SAFETY: no other thread of this process reads or writes the environment at this time.
-            unsafe { std::env::set_var(name, value) };
-        }
         let runs = Runs::default();
-        let caches: Vec<Cache> = (0..PROCESSES).map(|_| process()).collect();
+        let caches: Vec<Cache> = (0..PROCESSES).map(|_| store.process()).collect();
         let computing = runs.clone();
         let begun = Instant::now();
         let got = stampede(&caches, move || {
@@ -174,7 +120,7 @@ impl Fleet {
         let start = |_| {
             Command::new(std::env::current_exe().expect("this test has a file"))
                 .args(["--exact", "one_process", "--ignored"])
-                .envs(store.address())
+                .envs(store.environment())
                 .env("DIRECTORY", directory.path())
                 .env("FIRST_RUN", first.to_string())
                 .stdin(Stdio::piped())

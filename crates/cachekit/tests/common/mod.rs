@@ -1,6 +1,8 @@
 //! What the tests of the Rust face share.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod shared;
+
 use std::{
     future::Future,
     sync::{
