@@ -5,7 +5,6 @@ use std::fmt;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use cachekit::backends::{Detail, Health};
@@ -16,7 +15,7 @@ use rustix::fs::{Access, access};
 use serde_json::{Value, json};
 
 use crate::text::plain;
-use crate::{Failure, NOT_WELL};
+use crate::{DONE, Failure, NOT_WELL};
 
 pub(crate) fn command() -> Command {
     Command::new("doctor")
@@ -70,7 +69,7 @@ impl Findings {
     }
 }
 
-pub(crate) fn run(arguments: &ArgMatches) -> Result<ExitCode, Failure> {
+pub(crate) fn run(arguments: &ArgMatches) -> Result<u8, Failure> {
     let diagnosis = Diagnosis::of(env::vars_os());
     let mut found = Findings::default();
     variables(&diagnosis, &mut found);
@@ -94,8 +93,8 @@ pub(crate) fn run(arguments: &ArgMatches) -> Result<ExitCode, Failure> {
     }
     out.flush()?;
     Ok(match found.is_well() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::from(NOT_WELL),
+        true => DONE,
+        false => NOT_WELL,
     })
 }
 

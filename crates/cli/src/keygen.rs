@@ -5,7 +5,7 @@ use std::io::Write;
 use cachekit::encryption::MasterKey;
 use clap::Command;
 
-use crate::Failure;
+use crate::{DONE, Failure, tell};
 
 const KEY_BYTES: usize = 32;
 
@@ -18,13 +18,13 @@ pub(crate) fn command() -> Command {
         )
 }
 
-pub(crate) fn run() -> Result<(), Failure> {
+pub(crate) fn run() -> Result<u8, Failure> {
     let mut bytes = [0; KEY_BYTES];
     getrandom::fill(&mut bytes)
         .map_err(|error| format!("the operating system gives no random bytes: {error}"))?;
     let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     MasterKey::from_hex(&key).map_err(|error| format!("the new key {error}; please report it"))?;
     writeln!(std::io::stdout(), "{key}")?;
-    eprintln!("Keep it where only your programs read it: who has it reads what they encrypted.");
-    Ok(())
+    tell("Keep it where only your programs read it: who has it reads what they encrypted.");
+    Ok(DONE)
 }

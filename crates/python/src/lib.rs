@@ -50,7 +50,7 @@ fn is_configuration_error(py: Python<'_>, error: &PyErr) -> bool {
 
 #[pymodule(gil_used = true)]
 mod _native {
-    use std::sync::atomic::Ordering;
+    use std::{ffi::OsString, sync::atomic::Ordering};
 
     use pyo3::{prelude::*, types::PyDict};
 
@@ -98,6 +98,12 @@ mod _native {
     #[pyfunction]
     fn after_fork(py: Python<'_>) {
         fork::after_fork(py);
+    }
+
+    /// Runs the `cachekit` command, whose name comes first, and returns its exit status.
+    #[pyfunction]
+    fn run_cli(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
+        py.detach(|| cachekit_cli::run(arguments))
     }
 
     #[pymodule_init]

@@ -5,14 +5,13 @@ mod show;
 
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use cachekit::backends::file;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use self::entry::{Entry, KINDS};
-use crate::{Failure, NOT_WELL};
+use crate::{DONE, Failure, NOT_WELL};
 
 /// How many entries are shown unless asked otherwise.
 const SHOWN: usize = 50;
@@ -122,7 +121,7 @@ impl Report {
     }
 }
 
-pub(crate) fn run(arguments: &ArgMatches) -> Result<ExitCode, Failure> {
+pub(crate) fn run(arguments: &ArgMatches) -> Result<u8, Failure> {
     let directory: &PathBuf = arguments.get_one("directory").expect("it is required");
     let filter = Filter::new(arguments);
     let (mut entries, mut counts) = (Vec::new(), [0; KINDS.len()]);
@@ -154,7 +153,7 @@ pub(crate) fn run(arguments: &ArgMatches) -> Result<ExitCode, Failure> {
     }
     out.flush()?;
     Ok(match report.is_sound() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::from(NOT_WELL),
+        true => DONE,
+        false => NOT_WELL,
     })
 }

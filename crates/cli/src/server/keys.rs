@@ -1,13 +1,15 @@
 //! `cachekit keys create|list|revoke`.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cachekit_server::{KeyFile, KeyRecord, Mode, NewKey, Permission, key_path};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::Failure;
-use crate::serve::{config_argument, environment};
+use super::serve::{config_argument, environment};
+use crate::text::{plain, table};
+use crate::{Failure, tell};
 
 /// The subcommand and its own.
 pub(crate) fn command() -> Command {
@@ -76,7 +78,6 @@ pub(crate) fn command() -> Command {
 }
 
 /// Runs one of them.
-#[allow(clippy::print_stdout)]
 pub(crate) fn run(arguments: &ArgMatches) -> Result<(), Failure> {
     let (name, arguments) = arguments.subcommand().expect("a subcommand is required");
     let flags = ["data_dir", "keys_file"].into_iter().filter_map(|name| {
@@ -90,6 +91,7 @@ pub(crate) fn run(arguments: &ArgMatches) -> Result<(), Failure> {
             .get_one(name)
             .expect("it is required or has a default")
     };
+    let mut out = io::stdout().lock();
     match name {
         "create" => {
             let (test, read_only) = (arguments.get_flag("test"), arguments.get_flag("read_only"));
@@ -104,27 +106,29 @@ pub(crate) fn run(arguments: &ArgMatches) -> Result<(), Failure> {
                 label: text("label"),
             })?;
             if arguments.get_flag("json") {
-                println!("{}", serde_json::json!({ "key": key }));
+                writeln!(out, "{}", serde_json::json!({ "key": key }))?;
             } else {
-                println!("{key}");
-                eprintln!("Keep it: it is not stored and cannot be shown again.");
+                writeln!(out, "{key}")?;
+                tell("Keep it: it is not stored and cannot be shown again.");
             }
         }
         "list" => {
             let records = file.list()?;
             if arguments.get_flag("json") {
                 let shown: Vec<_> = records.iter().map(as_json).collect();
-                println!("{}", serde_json::to_string_pretty(&shown)?);
+                writeln!(out, "{}", serde_json::to_string_pretty(&shown)?)?;
             } else {
-                print_table(&records);
+                let head = ["ID", "MODE", "MAY", "MADE", "STATE", "TENANT", "LABEL"];
+                let rows: Vec<_> = records.iter().map(as_row).collect();
+                write!(out, "{}", table(&head, &rows))?;
             }
         }
         "revoke" => {
             let id = text("id");
             if file.revoke(id)? {
-                println!("{id} is revoked");
+                writeln!(out, "{id} is revoked")?;
             } else {
-                println!("{id} was revoked before");
+                writeln!(out, "{id} was revoked before")?;
             }
         }
         _ => unreachable!("clap knows the subcommands"),
@@ -151,28 +155,20 @@ fn as_json(record: &KeyRecord) -> serde_json::Value {
     })
 }
 
-#[allow(clippy::print_stdout)]
-fn print_table(records: &[KeyRecord]) {
-    println!(
-        "{:12}  {:4}  {:10}  {:16}  {:7}  TENANT / LABEL",
-        "ID", "MODE", "MAY", "MADE", "STATE"
-    );
-    for record in records {
-        let state = if record.revoked.is_some() {
-            "revoked"
-        } else {
-            "usable"
-        };
-        println!(
-            "{:12}  {:4}  {:10}  {:16}  {state:7}  {} {}",
-            record.id,
-            record.mode.as_str(),
-            permission(record),
-            ago(record.created),
-            record.tenant,
-            record.label,
-        );
-    }
+fn as_row(record: &KeyRecord) -> Vec<String> {
+    let state = match record.revoked {
+        Some(_) => "revoked",
+        None => "usable",
+    };
+    vec![
+        record.id.clone(),
+        record.mode.as_str().to_owned(),
+        permission(record).to_owned(),
+        ago(record.created),
+        state.to_owned(),
+        plain(&record.tenant),
+        plain(&record.label),
+    ]
 }
 
 /// How long ago that was, in the largest unit that is passed.

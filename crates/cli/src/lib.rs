@@ -1,0 +1,95 @@
+//! The `cachekit` command as a function: what this package's program calls, and the Python package's.
+//!
+//! The feature `server`, on by default, brings `serve` and `keys`. Without it the two say where they
+//! are to be had.
+
+mod doctor;
+mod inspect;
+mod keygen;
+#[cfg(feature = "server")]
+mod server;
+#[cfg(not(feature = "server"))]
+#[path = "elsewhere.rs"]
+mod server;
+mod text;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use clap::{ArgMatches, Command, crate_version};
+
+/// Exit status: it is done.
+const DONE: u8 = 0;
+/// Exit status: it could not be done.
+const FAILED: u8 = 1;
+/// Exit status: something was looked at and found not well.
+const NOT_WELL: u8 = 3;
+
+/// What a subcommand ends with that could not do its work: a line for people.
+type Failure = Box<dyn std::error::Error>;
+
+/// Runs the command line, the program's name first, and returns its exit status: 0 done, 1 it could
+/// not be done, 2 wrong usage, 3 `inspect` or `doctor` found something that is not well.
+///
+/// It reads the environment and writes to the process's own standard streams. A reader that has seen
+/// enough and has closed its end, as `head` does, is no error.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let done = match command().try_get_matches_from(arguments) {
+        Ok(matches) => dispatch(&matches),
+        // Help and the version arrive here as well, with their own status.
+        Err(usage) => {
+            let status = u8::try_from(usage.exit_code()).unwrap_or(FAILED);
+            usage.print().map(|()| status).map_err(Failure::from)
+        }
+    };
+    let done = done.and_then(|status| {
+        io::stdout().flush()?;
+        Ok(status)
+    });
+    match done {
+        Ok(status) => status,
+        Err(error) if is_broken_pipe(&error) => DONE,
+        Err(error) => {
+            tell(format_args!("cachekit: {error}"));
+            FAILED
+        }
+    }
+}
+
+fn command() -> Command {
+    let command = Command::new("cachekit")
+        .about("The tools around caches, and the self-hosted CacheKit server")
+        .version(crate_version!())
+        .after_help(
+            "Exit status: 0 done; 1 it could not be done; 2 wrong usage; 3 inspect or doctor did \
+             their work and found something that is not well.",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(doctor::command())
+        .subcommand(inspect::command())
+        .subcommand(keygen::command());
+    server::commands()
+        .into_iter()
+        .fold(command, Command::subcommand)
+}
+
+fn dispatch(matches: &ArgMatches) -> Result<u8, Failure> {
+    let (name, arguments) = matches.subcommand().expect("a subcommand is required");
+    match name {
+        "doctor" => doctor::run(arguments),
+        "inspect" => inspect::run(arguments),
+        "keygen" => keygen::run(),
+        _ => server::run(name, arguments),
+    }
+}
+
+/// Writes a line for people to standard error. Where nobody can read it there is nobody to tell.
+fn tell(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+fn is_broken_pipe(error: &Failure) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
