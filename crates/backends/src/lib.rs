@@ -45,6 +45,8 @@ pub use error::{BackendError, ErrorKind, Result, scrub};
 pub use file::{FileBackend, FileConfig};
 #[cfg(feature = "memcached")]
 pub use memcached::{MemcachedBackend, MemcachedConfig};
+#[cfg(feature = "net")]
+pub use net::tls::tls_client_config;
 #[cfg(feature = "redis")]
 pub use redis::{RedisBackend, RedisConfig};
 pub use tally::{Counters, Tally};

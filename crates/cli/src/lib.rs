@@ -12,6 +12,7 @@ mod server;
 #[path = "elsewhere.rs"]
 mod server;
 mod text;
+mod top;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -68,6 +69,7 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(doctor::command())
         .subcommand(inspect::command())
+        .subcommand(top::command())
         .subcommand(keygen::command());
     server::commands()
         .into_iter()
@@ -79,6 +81,7 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, Failure> {
     match name {
         "doctor" => doctor::run(arguments),
         "inspect" => inspect::run(arguments),
+        "top" => top::run(arguments),
         "keygen" => keygen::run(),
         _ => server::run(name, arguments),
     }

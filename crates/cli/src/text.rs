@@ -31,6 +31,30 @@ pub(crate) fn span(span: Duration) -> String {
     }
 }
 
+/// A short time, in seconds: three digits in the unit that fits.
+pub(crate) fn duration(seconds: f64) -> String {
+    let (amount, unit) = match seconds {
+        ..0.001 => (seconds * 1e6, "µs"),
+        0.001..1.0 => (seconds * 1e3, "ms"),
+        _ => (seconds, "s"),
+    };
+    match amount {
+        ..9.995 => format!("{amount:.2} {unit}"),
+        9.995..99.95 => format!("{amount:.1} {unit}"),
+        _ => format!("{amount:.0} {unit}"),
+    }
+}
+
+/// How often something happens in a second.
+pub(crate) fn rate(per_second: f64) -> String {
+    match per_second {
+        0.0 => "0".to_owned(),
+        ..0.005 => "< 0.01".to_owned(),
+        0.005..9.95 => format!("{per_second:.2}"),
+        _ => format!("{per_second:.0}"),
+    }
+}
+
 /// Text that somebody else has written, without what would control the terminal.
 pub(crate) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -88,6 +112,19 @@ mod tests {
             "< 1 s", "1 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 days",
         ];
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn durations_keep_three_digits() {
+        let shown = [2.5e-6, 0.000_25, 0.0123, 0.25, 1.5, 61.0].map(duration);
+        let expected = ["2.50 µs", "250 µs", "12.3 ms", "250 ms", "1.50 s", "61.0 s"];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn rates_say_when_they_are_not_quite_nothing() {
+        let shown = [0.0, 0.001, 0.5, 9.99, 1234.5].map(rate);
+        assert_eq!(shown, ["0", "< 0.01", "0.50", "10", "1234"]);
     }
 
     #[test]

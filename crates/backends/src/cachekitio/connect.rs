@@ -19,7 +19,7 @@ use super::config::CachekitIOConfig;
 use super::error::Failure;
 use crate::error::{BackendError, ErrorKind, Result};
 use crate::net::lookup::resolve_async;
-use crate::net::tls::{TlsOptions, client_config};
+use crate::net::tls::tls_client_config;
 
 /// How much of one body may be under way unread, and of all bodies together.
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -92,7 +92,7 @@ impl Connector {
     fn tls(&self) -> Result<Arc<ClientConfig>> {
         self.tls
             .get_or_init(|| {
-                let mut config = ClientConfig::clone(&*client_config(&TlsOptions::default())?);
+                let mut config = ClientConfig::clone(&*tls_client_config()?);
                 config.alpn_protocols = vec![b"h2".to_vec()];
                 Ok(Arc::new(config))
             })

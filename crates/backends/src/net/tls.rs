@@ -80,6 +80,15 @@ pub(crate) fn client_config(options: &TlsOptions) -> Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
+/// TLS settings that trust what backends trust whose URLs say nothing of it: the system's roots, with
+/// those that `SSL_CERT_FILE`, `SSL_CERT_DIR` and `REQUESTS_CA_BUNDLE` name.
+///
+/// # Errors
+/// [`ErrorKind::Permanent`] when a named file cannot be read or there is no root at all.
+pub fn tls_client_config() -> Result<Arc<ClientConfig>> {
+    client_config(&TlsOptions::default())
+}
+
 fn roots(ca: Option<&Path>) -> Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     if let Some(ca) = ca {
