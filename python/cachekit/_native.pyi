@@ -162,6 +162,9 @@ def check_arrow(file: Any, /) -> None:
 def check_arrow_shared(stored: int, expanded: int, /) -> None:
     """ValueError where values that are stored once and stand in several places take too much memory."""
 
+def is_arrow_text(offsets: Any, values: Any, is_large: bool, first: int, count: int, /) -> bool:
+    """Whether `count` texts without missing ones, from `first` on in an Arrow column's buffers, are sound."""
+
 def write_arrow(write: Callable[[Any, Sink], bool], table: Any, /) -> bytes:
     """The Arrow IPC file that `write(table, sink)` writes."""
 
@@ -169,6 +172,9 @@ class Sink:
     """A file to write an Arrow IPC file to; TypeError for what would not be read back."""
 
     closed: bool
+    def reserve(self, size: int, /) -> None:
+        """Takes memory for `size` bytes, which may become more or fewer."""
+
     def write(self, data: Any, /) -> int: ...
     def flush(self) -> None: ...
     def close(self) -> None: ...
@@ -177,7 +183,7 @@ class Sink:
     def readable(self) -> bool: ...
     def seekable(self) -> bool: ...
     def check_shared(self, expanded: int) -> None:
-        """TypeError if the values may not take `expanded` bytes, which they do where each is counted where it stands."""
+        """TypeError if the values may not take `expanded` bytes, each counted where it stands."""
 
 class Payloads:
     """Payloads of one serializer: bodies with their checksum or envelope, without a frame."""

@@ -69,7 +69,9 @@ mod _native {
     #[pymodule_export]
     use super::interop::{interop_args, interop_decode, interop_encode, interop_key};
     #[pymodule_export]
-    use super::serializer::{Payloads, check_arrow, check_arrow_shared, write_arrow};
+    use super::serializer::{
+        Payloads, check_arrow, check_arrow_shared, is_arrow_text, write_arrow,
+    };
     use super::{answer, fork, namespace, object, testing};
 
     /// Makes the cached function around `func`.

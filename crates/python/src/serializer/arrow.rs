@@ -41,20 +41,25 @@ impl Arrow {
         encode(self.write.bind(py), object, limit)
     }
 
-    /// Writes a payload to a file, piece by piece.
+    /// Writes a payload to a file, piece by piece: whether it is compressed.
     pub(super) fn write(
         &self,
         table: &Bound<'_, PyAny>,
         file: &Bound<'_, PyAny>,
         limit: u64,
     ) -> PyResult<bool> {
-        let py = table.py();
-        sink::to_file(self.write.bind(py), table, file, limit).map_err(|error| {
-            match error.is_instance_of::<PyTypeError>(py) {
-                true => PyTypeError::new_err(of_type(table, &error)),
-                false => error,
-            }
-        })
+        let write = self.write.bind(table.py());
+        sink::to_file(write, table, file, limit).map_err(|error| of_table(table, error))
+    }
+
+    /// A payload, which has its checksum whatever the settings, as an object of its own; and whether it is
+    /// compressed.
+    pub(super) fn payload<'py>(
+        &self,
+        table: &Bound<'py, PyAny>,
+    ) -> PyResult<(Bound<'py, PyBytes>, bool)> {
+        let write = self.write.bind(table.py());
+        sink::to_object(write, table, true).map_err(|error| of_table(table, error))
     }
 
     pub(super) fn decode<'py>(
@@ -122,8 +127,36 @@ pub(crate) fn write_arrow<'py>(
     write: &Bound<'py, PyAny>,
     table: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let (bytes, _) = sink::to_memory(write, table, u64::MAX)?;
-    Ok(PyBytes::new(write.py(), &bytes[Body::ROOM..]))
+    Ok(sink::to_object(write, table, false)?.0)
+}
+
+/// Whether an Arrow column of text without missing values, whose offsets and values these are, is sound:
+/// `count` texts from `first` on, by offsets of eight bytes if `is_large` and else of four.
+#[pyfunction]
+#[pyo3(signature = (offsets, values, is_large, first, count, /))]
+pub(crate) fn is_arrow_text(
+    offsets: &Bound<'_, PyAny>,
+    values: &Bound<'_, PyAny>,
+    is_large: bool,
+    first: usize,
+    count: usize,
+) -> PyResult<bool> {
+    let width = if is_large { 8 } else { 4 };
+    codec::with_buffer(offsets, |offsets| {
+        codec::with_buffer(values, |values| {
+            let start = first.checked_mul(width);
+            let len = count
+                .checked_add(1)
+                .and_then(|count| count.checked_mul(width));
+            let offsets = start
+                .and_then(|start| offsets.get(start..))
+                .zip(len)
+                .and_then(|(offsets, len)| offsets.get(..len));
+            offsets.is_some_and(|offsets| {
+                cachekit_wire::payload::is_arrow_text(offsets, values, is_large)
+            })
+        })
+    })?
 }
 
 /// A TypeError of our Python code completes the sentence "result is a <type>, ".
@@ -133,6 +166,14 @@ pub(super) fn refused(object: &Bound<'_, PyAny>, error: PyErr) -> Refused {
         return Refused::Because(of_type(object, &error));
     }
     Refused::Raised(error)
+}
+
+/// A TypeError of our Python code, as a whole sentence.
+fn of_table(table: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    if error.is_instance_of::<PyTypeError>(table.py()) {
+        return PyTypeError::new_err(of_type(table, &error));
+    }
+    error
 }
 
 /// What a refusal of our Python code says of an object.

@@ -7,6 +7,7 @@ mod arrow;
 mod auto;
 mod custom;
 mod json;
+mod memory;
 mod payloads;
 mod sink;
 
@@ -21,7 +22,7 @@ use pyo3::{
     types::PyTuple,
 };
 
-pub(crate) use arrow::{check_arrow, check_arrow_shared, write_arrow};
+pub(crate) use arrow::{check_arrow, check_arrow_shared, is_arrow_text, write_arrow};
 pub(crate) use payloads::Payloads;
 
 use crate::codec;

@@ -5,6 +5,7 @@ use cachekit::payload::PayloadPolicy;
 use cachekit_wire::{
     envelope::{Compression, EnvelopeError},
     frame::{Header, Serializer},
+    payload::ARROW,
 };
 use pyo3::{
     exceptions::PyTypeError,
@@ -58,6 +59,10 @@ impl Payloads {
         py: Python<'py>,
         value: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyTuple>> {
+        if let Codec::Arrow(arrow) = &self.codec {
+            let (payload, compressed) = arrow.payload(value)?;
+            return (payload, ARROW, ARROW, compressed).into_pyobject(py);
+        }
         let mut buffer = Vec::new();
         let body = self
             .codec

@@ -2,21 +2,24 @@
 
 use cachekit::payload::Body;
 use cachekit_wire::payload::{
-    ArrowError, ArrowMeter, CHECKSUM_BYTES, Checksummer, check_arrow_shared,
+    ArrowError, ArrowMeter, CHECKSUM_BYTES, Checksummer, check_arrow_shared, checksum_bytes,
 };
 use pyo3::{
-    exceptions::{PyOSError, PyOverflowError, PyTypeError, PyValueError},
+    exceptions::{PyMemoryError, PyOSError, PyOverflowError, PyTypeError, PyValueError},
     intern,
     prelude::*,
     types::{PyBytes, PyMemoryView, PySlice},
 };
 
+use super::memory::{Growing, prefer_large_pages};
 use crate::codec;
 
 /// Where what is written goes.
 enum Destination {
     /// Behind [`Body::ROOM`] bytes of no meaning.
     Memory(Vec<u8>),
+    /// Behind as much room as there was when it was made.
+    Object(Growing),
     /// Behind room for the checksum, which is taken on the way.
     File {
         file: Py<PyAny>,
@@ -51,7 +54,7 @@ impl Sink {
     fn too_long(&self) -> PyErr {
         let limit = self.limit;
         PyOverflowError::new_err(match self.destination {
-            Destination::Memory(_) => format!(
+            Destination::Memory(_) | Destination::Object(_) => format!(
                 "whose stored form has more than the {limit} bytes allowed; \
                  raise CACHEKIT_MAX_VALUE_SIZE or CACHEKIT_MAX_CHUNK_SIZE_MB, or return less"
             ),
@@ -64,13 +67,29 @@ impl Sink {
 
 #[pymethods]
 impl Sink {
+    /// Takes memory for so many bytes that are to be written, which may become more or fewer.
+    fn reserve(&mut self, py: Python<'_>, bytes: u64) -> PyResult<()> {
+        let room = usize::try_from(bytes.min(self.limit.saturating_sub(self.written)))
+            .unwrap_or(usize::MAX);
+        match &mut self.destination {
+            Destination::Memory(body) => {
+                body.try_reserve_exact(room)
+                    .map_err(|_| PyMemoryError::new_err(()))?;
+                prefer_large_pages(body.spare_capacity_mut());
+                Ok(())
+            }
+            Destination::Object(object) => object.reserve(py, room),
+            Destination::File { .. } => Ok(()),
+        }
+    }
+
     fn write(&mut self, data: &Bound<'_, PyAny>) -> PyResult<usize> {
         if self.closed {
             return Err(PyValueError::new_err("write to a closed file"));
         }
         let len = codec::with_buffer(data, |bytes| {
             let before = match self.destination {
-                Destination::Memory(_) => 0,
+                Destination::Memory(_) | Destination::Object(_) => 0,
                 Destination::File { .. } => CHECKSUM_BYTES as u64,
             };
             self.written += bytes.len() as u64;
@@ -80,6 +99,7 @@ impl Sink {
             self.meter.add(bytes).map_err(unreadable_again)?;
             match &mut self.destination {
                 Destination::Memory(body) => body.extend_from_slice(bytes),
+                Destination::Object(object) => object.extend(data.py(), bytes)?,
                 Destination::File { sum, .. } => sum.add(bytes),
             }
             Ok(bytes.len())
@@ -133,14 +153,59 @@ pub(super) fn to_memory(
     limit: u64,
 ) -> PyResult<(Vec<u8>, bool)> {
     let body = Destination::Memory(vec![0; Body::ROOM]);
-    let sink = Sink::to(write.py(), body, limit)?;
+    match filled(write, table, body, limit)? {
+        (Destination::Memory(mut body), compressed) => {
+            body.shrink_to_fit();
+            Ok((body, compressed))
+        }
+        _ => unreachable!("where it goes stays the same"),
+    }
+}
+
+/// What `write(table, sink)` writes, as an object of its own, behind its checksum if `checked`, and whether it
+/// is compressed.
+///
+/// # Errors
+/// As [`to_memory`].
+pub(super) fn to_object<'py>(
+    write: &Bound<'py, PyAny>,
+    table: &Bound<'py, PyAny>,
+    checked: bool,
+) -> PyResult<(Bound<'py, PyBytes>, bool)> {
+    let py = write.py();
+    let room = if checked { CHECKSUM_BYTES } else { 0 };
+    let object = Destination::Object(Growing::new(py, room)?);
+    match filled(write, table, object, u64::MAX)? {
+        (Destination::Object(object), compressed) => {
+            let bytes = object.finish(py, |bytes| {
+                let (sum, body) = bytes.split_at_mut(room);
+                if checked {
+                    sum.copy_from_slice(&checksum_bytes(body));
+                }
+            })?;
+            Ok((bytes, compressed))
+        }
+        _ => unreachable!("where it goes stays the same"),
+    }
+}
+
+/// The destination after `write(table, sink)`, and whether what was written is compressed.
+fn filled(
+    write: &Bound<'_, PyAny>,
+    table: &Bound<'_, PyAny>,
+    destination: Destination,
+    limit: u64,
+) -> PyResult<(Destination, bool)> {
+    let sink = Sink::to(write.py(), destination, limit)?;
     let compressed = write.call1((table, &sink))?.extract()?;
     let sink = &mut *sink.borrow_mut();
     sink.meter.finish().map_err(unreadable_again)?;
-    match &mut sink.destination {
-        Destination::Memory(body) => Ok((std::mem::take(body), compressed)),
-        Destination::File { .. } => unreachable!("it was made to be in memory"),
-    }
+    sink.closed = true;
+    let nothing = Destination::Memory(Vec::new());
+    Ok((
+        std::mem::replace(&mut sink.destination, nothing),
+        compressed,
+    ))
 }
 
 /// Writes the payload that `write(table, sink)` makes of a table to a file that can seek, and leaves the

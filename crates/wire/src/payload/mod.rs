@@ -12,7 +12,7 @@ mod arrow;
 mod checked;
 mod numpy;
 
-pub use arrow::{ArrowError, ArrowMeter, check_arrow, check_arrow_shared};
+pub use arrow::{ArrowError, ArrowMeter, check_arrow, check_arrow_shared, is_arrow_text};
 pub use checked::{CHECKSUM_BYTES, CheckedError, Checksummer, checksum_bytes, open_checked};
 pub use numpy::{NumpyArray, read_numpy, write_numpy_head};
 

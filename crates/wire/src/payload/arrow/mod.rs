@@ -5,8 +5,10 @@
 
 mod flat;
 mod meter;
+mod text;
 
 pub use meter::ArrowMeter;
+pub use text::is_arrow_text;
 
 use super::checked::ARROW_MAGIC;
 use crate::envelope::{MAX_BYTES, MAX_RATIO};
