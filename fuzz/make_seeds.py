@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from cachekit import cache, encode_interop_value
 from cachekit.interop import canonical_args_bytes
@@ -45,6 +46,21 @@ BODIES: list[tuple[Any, Any]] = [
 ARRAYS = [np.array(7.5), np.array(["a", "ü"]), np.zeros((0, 3)), np.arange(3, dtype=">u2"), np.array("2024", "M8[D]")]
 
 
+# Tables of every kind of message and buffer that the size of an Arrow IPC file is told from.
+TABLES = {
+    "numbers": pa.table({"a": [1, None, 3], "b": [0.5, 1.5, 2.5]}),
+    "text": pa.table({"a": ["x" * 40, None, "y"]}),
+    "categories": pa.table({"a": pa.array(["x", "y"] * 8).dictionary_encode(), "n": pa.nulls(16)}),
+    "nested": pa.table({"a": [[{"b": [1, 2]}], None, []]}),
+    "views": pa.table(
+        {"a": pa.array(["x" * 40, None], pa.string_view()), "l": pa.array([[1], []], pa.list_view(pa.int32()))}
+    ),
+    "runs": pa.table({"a": pa.RunEndEncodedArray.from_arrays(pa.array([9, 99], pa.int32()), pa.array([1, 2]))}),
+    "without_columns": pa.table({}),
+    "same": pa.table({"a": [0] * 512}),
+}
+
+
 class Entries(dict):
     """A backend that keeps what it is given."""
 
@@ -71,6 +87,14 @@ def stored(value: Any, **options: Any) -> bytes:
     function = cache(backend=backend, namespace="seeds", l1_enabled=False, **options)(give)
     function()
     return backend[function.key_for()]
+
+
+def arrow(table: pa.Table, compression: str | None) -> bytes:
+    """The IPC file of a table, in two batches where it is long."""
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.BufferOutputStream() as out, pa.ipc.new_file(out, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=max(8, len(table) // 2))
+    return out.getvalue().to_pybytes()
 
 
 def write(target: str, name: str, data: bytes) -> None:
@@ -107,6 +131,12 @@ def main() -> None:
     for number, array in enumerate(ARRAYS):
         write("payload_numpy", f"array_{number}", AutoSerializer().serialize(array)[0])
         write("payload_numpy", f"head_{number}", AutoSerializer().serialize(array)[0][17:])
+    for name, table in TABLES.items():
+        for compression in (None, "lz4", "zstd"):
+            write("payload_arrow", f"{name}_{compression or 'plain'}", arrow(table, compression))
+        # As the target has files between their marks: the footer's length in front.
+        file = arrow(table, None)
+        write("payload_arrow", f"{name}_bare", file[-10:-8] + file[8:-10])
     write("payload_open", "generation", b"c:18446744073709551615")
     write("payload_open", "arrow", b"ARROW1\x00\x00")
     write("encryption_open", "moved", b"\x02\x00\x00\x00" + os.path.basename(__file__).encode())
