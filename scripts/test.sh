@@ -18,6 +18,9 @@ rust_tests() {
         cargo test --workspace --lib --bins --tests --examples --no-fail-fast
     fi
 }
+no_c_compiler() {
+    ! cargo tree -e no-dev --no-default-features --package cachekit-cache --prefix none | grep -E '^(cc|cmake) '
+}
 python_wheel() {
     make_venv .venv "$PYTHON" scripts/requirements.txt tests/requirements.txt && install_package .venv
 }
@@ -29,7 +32,10 @@ need memcached memcached
 
 step "Rust: format" cargo fmt --all --check
 step "Rust: lints" cargo clippy --workspace --all-targets --quiet -- -D warnings
-step "Rust: the crate without its backends" cargo check --package cachekit-cache --no-default-features --quiet
+step "Rust: the crate without its features" cargo check --package cachekit-cache --no-default-features --quiet
+step "Rust: what it says of those that are asked for" cargo test --package cachekit-wire --package cachekit-cache \
+    --no-default-features --lib --quiet without_the_feature
+step "Rust: without them no C compiler is needed" no_c_compiler
 step "Rust: tests" rust_tests
 step "Rust: the cachekit program, for the Python tests" cargo build --package cachekit-cli --quiet
 step "Rust: fuzz targets, briefly" scripts/fuzz.sh short

@@ -183,6 +183,7 @@ impl CacheBuilder {
     /// # Ok(())
     /// # }
     /// ```
+    #[cfg(feature = "encryption")]
     pub fn encryption(self, keys: Keychain) -> Self {
         self.keys(keys, true)
     }
@@ -297,6 +298,7 @@ impl CacheBuilder {
     }
 
     /// Compresses stored entries harder: LZ4 HC of a level from 1 to 9, to which others are brought.
+    #[cfg(feature = "lz4hc")]
     pub fn compression_level(mut self, level: u8) -> Self {
         self.settings.payload.compression = Compression::High(level.clamp(1, 9));
         self

@@ -37,7 +37,7 @@ pub(crate) fn read(
     }
     let level = values.integer("compression_level");
     if let Some(level) = level.filter(|_| values.boolean("enable_compression") != Some(false)) {
-        builder = builder.compression_level(u8::try_from(level).unwrap_or(u8::MAX));
+        builder = compress(builder, u8::try_from(level).unwrap_or(u8::MAX))?;
     }
     let bytes = values.integer("max_value_size");
     let mib = values.integer("max_chunk_size_mb");
@@ -48,6 +48,20 @@ pub(crate) fn read(
     builder = encryption(builder, &values)?;
     let disabled = values.boolean("disabled");
     Ok(builder.disabled(disabled.unwrap_or(false)))
+}
+
+#[cfg(feature = "lz4hc")]
+#[expect(clippy::unnecessary_wraps, reason = "as it is without the feature")]
+fn compress(builder: CacheBuilder, level: u8) -> Result<CacheBuilder, Error> {
+    Ok(builder.compression_level(level))
+}
+
+#[cfg(not(feature = "lz4hc"))]
+fn compress(_: CacheBuilder, level: u8) -> Result<CacheBuilder, Error> {
+    Err(Error::configuration(
+        format!("CACHEKIT_COMPRESSION_LEVEL={level} asks for what this program was built without"),
+        "unset it, or build with the feature \"lz4hc\" of cachekit-cache",
+    ))
 }
 
 /// The keys, and whether everything is encrypted.

@@ -220,3 +220,15 @@ fn the_timeout_bounds_what_a_call_spends() {
     assert!(took >= Duration::from_millis(50), "{took:?}");
     assert!(took < Duration::from_millis(900), "{took:?}");
 }
+
+#[cfg(not(any(feature = "encryption", feature = "lz4hc")))]
+#[test]
+fn what_is_asked_for_without_the_feature_is_told() {
+    let hex = "ab".repeat(32);
+    let error = refused(&[("CACHEKIT_MASTER_KEY", &hex)]);
+    assert!(error.contains("\"encryption\""), "{error}");
+    assert!(error.starts_with("CACHEKIT_MASTER_KEY"), "{error}");
+    assert!(!error.contains(&hex), "{error}");
+    let error = refused(&[("CACHEKIT_COMPRESSION_LEVEL", "9")]);
+    assert!(error.contains("\"lz4hc\""), "{error}");
+}

@@ -38,14 +38,18 @@
 //! shared with Python functions. Blocking callers have the same operations under names that end in
 //! `_blocking`, and tasks of any executor and threads may use one cache together.
 //!
-//! Each backend is a feature: `cachekitio`, `file`, `memcached`, `redis`; all are on by default.
+//! Each backend is a feature: `cachekitio`, `file`, `memcached`, `redis`; so are `encryption` and `lz4hc`, which is
+//! [`CacheBuilder::compression_level`]. All are on by default; without them no C compiler is needed, which the backends
+//! but `file` want for TLS. What the environment asks for and is left out is an error that names the feature.
 //!
 //! The modules below `runtime`, `store`, `shared` and their like are what this crate and the Python
 //! package have in common.
 #![cfg_attr(
     not(all(
         feature = "cachekitio",
+        feature = "encryption",
         feature = "file",
+        feature = "lz4hc",
         feature = "memcached",
         feature = "redis"
     )),
@@ -53,7 +57,7 @@
         dead_code,
         unused_imports,
         unused_variables,
-        reason = "what only backends use that are left out"
+        reason = "what only features use that are left out"
     )
 )]
 

@@ -5,6 +5,10 @@
 //! from anybody, so every length is checked against the input before memory is taken, and every
 //! failure is a typed error.
 
+#[cfg_attr(
+    not(feature = "encryption"),
+    allow(dead_code, reason = "what only the cipher uses")
+)]
 pub mod encryption;
 pub mod envelope;
 pub mod frame;

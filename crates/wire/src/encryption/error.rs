@@ -28,6 +28,11 @@ pub enum KeyError {
         "has the same key twice: previous keys are those that the current one has replaced, each once"
     )]
     Repeated,
+    /// Built without the feature `encryption`.
+    #[error(
+        "cannot be used: this program was built without the feature \"encryption\" of cachekit-cache"
+    )]
+    LeftOut,
 }
 
 /// Why a tenant has no keys.

@@ -1,9 +1,8 @@
 use std::fmt;
 
-use aws_lc_rs::constant_time;
 use zeroize::Zeroizing;
 
-use super::KeyError;
+use super::{KeyError, cipher};
 
 /// The fewest bytes of a master key.
 pub const MIN_KEY_BYTES: usize = 32;
@@ -20,8 +19,11 @@ impl MasterKey {
     /// The key of these bytes.
     ///
     /// # Errors
-    /// [`KeyError::Short`].
+    /// [`KeyError::Short`]; [`KeyError::LeftOut`] without the feature `encryption`.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
+        if !cfg!(feature = "encryption") {
+            return Err(KeyError::LeftOut);
+        }
         if bytes.len() < MIN_KEY_BYTES {
             return Err(KeyError::Short { bytes: bytes.len() });
         }
@@ -31,7 +33,7 @@ impl MasterKey {
     /// The key of hexadecimal text, upper or lower case; white space around it is dropped.
     ///
     /// # Errors
-    /// [`KeyError::NotHex`] and [`KeyError::Short`].
+    /// [`KeyError::NotHex`], and those of [`from_bytes`](Self::from_bytes).
     pub fn from_hex(text: &str) -> Result<Self, KeyError> {
         let digits = text.trim().as_bytes();
         // As long as it gets from the start, so that no copy is left behind by growing.
@@ -53,7 +55,7 @@ impl MasterKey {
     }
 
     fn is(&self, other: &Self) -> bool {
-        constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
+        cipher::are_equal(&self.0, &other.0)
     }
 }
 
@@ -100,5 +102,19 @@ impl Keyring {
     /// The keys, the current one first.
     pub(super) fn keys(&self) -> impl Iterator<Item = &MasterKey> {
         std::iter::once(&self.current).chain(&self.previous)
+    }
+}
+
+#[cfg(all(test, not(feature = "encryption")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_no_keys_without_the_feature() {
+        let hex = "ab".repeat(MIN_KEY_BYTES);
+        let error = MasterKey::from_hex(&hex).unwrap_err();
+        assert_eq!(error, KeyError::LeftOut);
+        assert!(error.to_string().contains("\"encryption\""), "{error}");
+        assert_eq!(MasterKey::from_hex("x").unwrap_err(), KeyError::NotHex);
     }
 }

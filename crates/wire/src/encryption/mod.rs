@@ -7,9 +7,11 @@
 //! The key is derived from a [`MasterKey`] for one tenant; the additional data ([`Binding`]) names the
 //! tenant, the cache key and the form of the payload, so that a ciphertext opens nowhere but where it
 //! was written. A [`Keyring`] holds the key that encrypts and up to [`MAX_PREVIOUS`] that it replaced.
-//! Randomness is passed in. Format source: the public CacheKit protocol.
+//! Randomness is passed in. Without the feature `encryption` no master key is made. Format source: the public CacheKit protocol.
 
 mod binding;
+#[cfg_attr(not(feature = "encryption"), path = "no_cipher.rs")]
+mod cipher;
 mod derive;
 mod error;
 mod keyring;
@@ -20,9 +22,7 @@ pub use derive::{Fingerprint, MAX_TENANT_BYTES};
 pub use error::{KeyError, OpenError, TenantError};
 pub use keyring::{Keyring, MAX_PREVIOUS, MIN_KEY_BYTES, MasterKey};
 
-use aws_lc_rs::aead::{Aad, Nonce};
-
-use derive::DerivedKey;
+use cipher::DerivedKey;
 use nonce::Nonces;
 
 /// The name of the cipher in an entry's header.
@@ -79,7 +79,7 @@ impl TenantKeys {
     /// What names the key that encrypts, in the headers of its entries.
     #[must_use]
     pub fn fingerprint(&self) -> &Fingerprint {
-        &self.keys[0].fingerprint
+        self.keys[0].fingerprint()
     }
 
     /// Encrypts `payload` in place; returned is what stands before and behind it.
@@ -96,13 +96,7 @@ impl TenantKeys {
         payload: &mut [u8],
     ) -> ([u8; NONCE_LEN], [u8; TAG_LEN]) {
         let nonce = self.nonces.next(random);
-        let unique = Nonce::assume_unique_for_key(nonce);
-        let tag = self.keys[0]
-            .cipher
-            .seal_in_place_separate_tag(unique, Aad::from(binding), payload)
-            .expect("payloads are below the cipher's limit of 64 GiB");
-        let tag = tag.as_ref().try_into().expect("the tag of AES-GCM");
-        (nonce, tag)
+        (nonce, self.keys[0].seal(nonce, binding, payload))
     }
 
     /// Encrypts `payload` into `out`, which is longer by [`NONCE_LEN`] and [`TAG_LEN`]; the rest is as
@@ -115,11 +109,7 @@ impl TenantKeys {
         let (head, rest) = out.split_at_mut(NONCE_LEN);
         head.copy_from_slice(&nonce);
         let (middle, tag) = rest.split_at_mut(payload.len());
-        let unique = Nonce::assume_unique_for_key(nonce);
-        self.keys[0]
-            .cipher
-            .seal_out_of_place_scatter(unique, Aad::from(binding), payload, middle, &[], tag)
-            .expect("the lengths fit, and payloads are below the cipher's limit of 64 GiB");
+        self.keys[0].seal_into(nonce, binding, payload, middle, tag);
     }
 
     /// Decrypts `sealed`: the payload replaces the contents of `into`.
@@ -167,15 +157,10 @@ impl TenantKeys {
         assert_eq!(out.len(), len, "the room for the payload");
         let (nonce, rest) = sealed.split_at(NONCE_LEN);
         let (ciphertext, tag) = rest.split_at(len);
-        let mut opens = |key: &DerivedKey| {
-            let nonce = Nonce::try_assume_unique_for_key(nonce).expect("it was cut to that length");
-            key.cipher
-                .open_separate_gather(nonce, Aad::from(binding), ciphertext, tag, out)
-                .is_ok()
-        };
+        let mut opens = |key: &DerivedKey| key.open(nonce, binding, ciphertext, tag, out);
         let opened = match fingerprint {
             Some(name) => {
-                let named = self.keys.iter().position(|key| key.fingerprint == *name);
+                let named = self.keys.iter().position(|key| *key.fingerprint() == *name);
                 let (key, named) = (named.unwrap_or(0), named.is_some());
                 opens(&self.keys[key]).then_some(Opened { key, named })
             }
@@ -197,5 +182,5 @@ impl std::fmt::Debug for TenantKeys {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "encryption"))]
 mod tests;

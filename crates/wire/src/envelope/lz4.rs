@@ -51,6 +51,7 @@ pub(super) fn with_compressed<R>(payload: &[u8], use_block: impl FnOnce(&[u8]) -
 }
 
 /// Compresses with liblz4's HC encoder.
+#[cfg(feature = "lz4hc")]
 pub(super) fn compress_high(payload: &[u8], level: u8) -> Vec<u8> {
     let mut block = Vec::new();
     lzzzz::lz4_hc::compress_to_vec(payload, &mut block, i32::from(level))

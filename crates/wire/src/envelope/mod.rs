@@ -28,6 +28,7 @@ pub enum Compression {
     /// The fast LZ4 compressor.
     Fast,
     /// LZ4 HC of this level, 1 to 9: the same block format, smaller and slower to make.
+    #[cfg(feature = "lz4hc")]
     High(u8),
     /// Not at all: the same block format, holding literals only.
     Off,
@@ -61,6 +62,7 @@ pub fn seal(
             out.extend_from_slice(block);
             Ok::<_, EnvelopeError>(())
         })?,
+        #[cfg(feature = "lz4hc")]
         Compression::High(level) => {
             let block = lz4::compress_high(payload, level);
             append_head(limited("compressed payload", block.len())?, format, out);
