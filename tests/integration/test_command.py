@@ -77,6 +77,88 @@ def test_an_outage_is_told_once_and_not_logged() -> None:
     assert done.stdout.count("redis cannot serve") == 1
 
 
+PROGRAM = """
+from cachekit import FOREVER, cache{more}
+print("is imported")
+@cache(ttl="1m", namespace="shop", version=2)
+def get_price(item): return item
+@cache
+def load_user(user): return user
+@cache.minimal(ttl=FOREVER, backend=None)
+def other(item): return item
+class Orders:
+    @cache(ttl=lambda result: 1, serializer="auto")
+    async def balance(self): return 1
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package in the current directory."""
+    package = tmp_path / "shop"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "web.py").write_text(PROGRAM.replace("{more}", ""))
+    monkeypatch.chdir(tmp_path)
+    return package
+
+
+def test_doctor_shows_what_a_program_caches(command: tuple[str, ...], project: Path) -> None:
+    variables = {"CACHEKIT_FILE_CACHE_DIR": str(project / "cache"), "CACHEKIT_MASTER_KEY": "c0ffee" * 12}
+    done = run([*command, "doctor", "--app", "shop.web", "--json"], **variables)
+    assert (done.returncode, done.stderr) == (0, "is imported\n")
+    functions = {function.pop("name"): function for function in json.loads(done.stdout)["functions"]}
+    balanced = {"intent": "balanced", "by_name": True, "namespace": None, "ttl": "3600 s", "serializer": "default"}
+    balanced |= {"encrypted": False, "backend": "file", "problem": None}
+    assert functions == {
+        "shop.web.get_price": {**balanced, "intent": "fast", "namespace": "shop:v2", "ttl": "60 s"},
+        "shop.web.load_user": {**balanced, "intent": "secure", "encrypted": True},
+        "shop.web.other": {**balanced, "intent": "minimal", "by_name": False, "ttl": "for ever", "backend": None},
+        "shop.web.Orders.balance": {**balanced, "ttl": "by the result", "serializer": "auto"},
+    }
+    assert not (project / "cache").exists()
+    done = run([*command, "doctor", "--app", "shop.web"], **variables)
+    assert "shop.web.load_user       secure (by name)" in done.stdout
+    assert "c0ffee" not in done.stdout
+
+
+def test_doctor_tells_what_a_program_sets_in_code(project: Path) -> None:
+    more = """, configure, set_default_backend
+from cachekit.backends import FileBackend, FileBackendConfig
+from cachekit.config import CachekitConfig
+configure(CachekitConfig(default_ttl=7))
+set_default_backend(FileBackend(FileBackendConfig(cache_dir="nowhere")))
+@cache(encryption=True)
+def sealed(item): return item
+"""
+    (project / "web.py").write_text(PROGRAM.replace("{more}", more))
+    done = run([*SCRIPT, "doctor", "--app", "shop.web", "--json"])
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["well"]) == (3, False)
+    functions = {function.pop("name"): function for function in report["functions"]}
+    assert (functions["shop.web.load_user"]["ttl"], functions["shop.web.load_user"]["backend"]) == (
+        "7 s",
+        "FileBackend",
+    )
+    sealed = functions["shop.web.sealed"]
+    assert (sealed["encrypted"], "CACHEKIT_MASTER_KEY" in sealed["problem"]) == (None, True)
+    told = [(finding["level"], finding["finding"]) for finding in report["findings"]]
+    assert [level for level, finding in told if "shop.web.sealed" in finding] == ["problem"]
+    assert sum("configure()" in finding or "set_default_backend()" in finding for _, finding in told) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [("import nixda", "ModuleNotFoundError"), ("raise SystemExit(0)", "SystemExit"), ("1 / 0", "web.py:1)")],
+)
+def test_a_program_that_cannot_be_imported_is_told_in_a_line(project: Path, code: str, expected: str) -> None:
+    (project / "web.py").write_text(code)
+    done = run([*SCRIPT, "doctor", "--app", "shop.web"])
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("cachekit: shop.web cannot be imported: ")
+    assert expected in done.stderr
+
+
 def test_inspect_finds_what_functions_have_stored(tmp_path: Path) -> None:
     prices(tmp_path)
     done = run([*SCRIPT, "inspect", str(tmp_path), "--json", "--kind", "value"])

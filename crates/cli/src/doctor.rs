@@ -14,10 +14,16 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use rustix::fs::{Access, access};
 use serde_json::{Value, json};
 
-use crate::text::plain;
+use crate::application::{Application, Function, Import};
+use crate::text::{plain, table};
 use crate::{DONE, Failure, NOT_WELL};
 
-pub(crate) fn command() -> Command {
+/// With `--app` where programs can be imported.
+pub(crate) fn command(imports: bool) -> Command {
+    let app = Arg::new("app")
+        .long("app")
+        .value_name("MODULE")
+        .help("Import this Python module, as in shop.web, and show the functions that it caches");
     Command::new("doctor")
         .about("Say what the environment makes of a program: its backend, its settings, and whether they work")
         .after_help(
@@ -30,6 +36,7 @@ pub(crate) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Print JSON"),
         )
+        .args(imports.then_some(app))
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -57,6 +64,7 @@ struct Findings {
     lines: Vec<(Level, String)>,
     backend: Option<&'static str>,
     health: Option<Health>,
+    functions: Vec<Function>,
 }
 
 impl Findings {
@@ -69,7 +77,13 @@ impl Findings {
     }
 }
 
-pub(crate) fn run(arguments: &ArgMatches) -> Result<u8, Failure> {
+pub(crate) fn run(arguments: &ArgMatches, import: Option<Import<'_>>) -> Result<u8, Failure> {
+    // First, as a program may read a file of variables.
+    let app = match import {
+        Some(import) => arguments.get_one::<String>("app").map(|name| import(name)),
+        None => None,
+    };
+    let app = app.transpose()?;
     let diagnosis = Diagnosis::of(env::vars_os());
     let mut found = Findings::default();
     variables(&diagnosis, &mut found);
@@ -81,6 +95,9 @@ pub(crate) fn run(arguments: &ArgMatches) -> Result<u8, Failure> {
             ask(&chosen, variable, &mut found);
         }
     }
+    if let Some(app) = app {
+        application(app, &mut found);
+    }
     let mut out = BufWriter::new(std::io::stdout().lock());
     if arguments.get_flag("json") {
         serde_json::to_writer_pretty(&mut out, &as_json(&diagnosis, &found))
@@ -89,6 +106,10 @@ pub(crate) fn run(arguments: &ArgMatches) -> Result<u8, Failure> {
     } else {
         for (level, line) in &found.lines {
             writeln!(out, "{level:7}  {}", plain(line))?;
+        }
+        if !found.functions.is_empty() {
+            let rows: Vec<_> = found.functions.iter().map(|it| row(it, &found)).collect();
+            write!(out, "\n{}", table(&HEAD, &rows))?;
         }
     }
     out.flush()?;
@@ -259,6 +280,71 @@ fn ask(chosen: &Chosen, variable: &str, found: &mut Findings) {
     }
 }
 
+/// Looks at the functions of a program, and at what its code sets for all of them.
+fn application(app: Application, found: &mut Findings) {
+    found.tell(
+        Level::Ok,
+        format!("cached functions: {}", app.functions.len()),
+    );
+    if app.configured {
+        found.tell(
+            Level::Hint,
+            "the program calls configure(): the settings that it gives hold in place of the variables above",
+        );
+    }
+    if let Some(backend) = &app.default_backend {
+        found.tell(
+            Level::Hint,
+            format!("the program calls set_default_backend(): {backend} is used in place of the environment's choice"),
+        );
+    }
+    for function in &app.functions {
+        if let Some(problem) = &function.problem {
+            // Some problems name the function themselves.
+            match problem.contains(&function.name) {
+                true => found.tell(Level::Problem, problem),
+                false => found.tell(Level::Problem, format!("{}: {problem}", function.name)),
+            }
+        }
+    }
+    found.functions = app.functions;
+}
+
+const HEAD: [&str; 7] = [
+    "FUNCTION",
+    "INTENT",
+    "NAMESPACE",
+    "TTL",
+    "SERIALIZER",
+    "ENCRYPTED",
+    "SHARED IN",
+];
+
+fn row(function: &Function, found: &Findings) -> Vec<String> {
+    let by_name = if function.by_name { " (by name)" } else { "" };
+    let or_dash = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), plain);
+    vec![
+        plain(&function.name),
+        format!("{}{by_name}", function.intent),
+        or_dash(&function.namespace),
+        or_dash(&function.ttl),
+        plain(&function.serializer),
+        function
+            .encrypted
+            .map_or("-", |yes| if yes { "yes" } else { "no" })
+            .to_owned(),
+        backend_of(function, found).map_or("-".to_owned(), plain),
+    ]
+}
+
+/// Where its entries are shared; none is this process only.
+fn backend_of<'a>(function: &'a Function, found: &Findings) -> Option<&'a str> {
+    match &function.backend {
+        Some(named) => Some(named.as_str()).filter(|named| !named.is_empty()),
+        None => found.backend,
+    }
+}
+
 fn shown(value: &Detail) -> String {
     match as_value(value) {
         Value::String(text) => text,
@@ -287,7 +373,21 @@ fn as_json(diagnosis: &Diagnosis, found: &Findings) -> Value {
             .map(|(name, value)| (name.clone(), as_value(value)))
             .collect::<serde_json::Map<_, _>>()
     });
+    let functions = found.functions.iter().map(|function| {
+        json!({
+            "name": function.name,
+            "intent": function.intent,
+            "by_name": function.by_name,
+            "namespace": function.namespace,
+            "ttl": function.ttl,
+            "serializer": function.serializer,
+            "encrypted": function.encrypted,
+            "backend": backend_of(function, found),
+            "problem": function.problem,
+        })
+    });
     json!({
+        "functions": functions.collect::<Vec<_>>(),
         "well": found.is_well(),
         "version": clap::crate_version!(),
         "backend": found.backend,

@@ -3,6 +3,7 @@
 //! The feature `server`, on by default, brings `serve` and `keys`. Without it the two say where they
 //! are to be had.
 
+pub mod application;
 mod doctor;
 mod inspect;
 mod keygen;
@@ -19,6 +20,8 @@ use std::io::{self, Write};
 
 use clap::{ArgMatches, Command, crate_version};
 
+use self::application::Import;
+
 /// Exit status: it is done.
 const DONE: u8 = 0;
 /// Exit status: it could not be done.
@@ -34,9 +37,11 @@ type Failure = Box<dyn std::error::Error>;
 ///
 /// It reads the environment and writes to the process's own standard streams. A reader that has seen
 /// enough and has closed its end, as `head` does, is no error.
-pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let done = match command().try_get_matches_from(arguments) {
-        Ok(matches) => dispatch(&matches),
+///
+/// With `import`, `doctor` looks into programs as well.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, import: Option<Import<'_>>) -> u8 {
+    let done = match command(import.is_some()).try_get_matches_from(arguments) {
+        Ok(matches) => dispatch(&matches, import),
         // Help and the version arrive here as well, with their own status.
         Err(usage) => {
             let status = u8::try_from(usage.exit_code()).unwrap_or(FAILED);
@@ -57,7 +62,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-fn command() -> Command {
+fn command(imports: bool) -> Command {
     let command = Command::new("cachekit")
         .about("The tools around caches, and the self-hosted CacheKit server")
         .version(crate_version!())
@@ -67,7 +72,7 @@ fn command() -> Command {
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(doctor::command())
+        .subcommand(doctor::command(imports))
         .subcommand(inspect::command())
         .subcommand(top::command())
         .subcommand(keygen::command());
@@ -76,10 +81,10 @@ fn command() -> Command {
         .fold(command, Command::subcommand)
 }
 
-fn dispatch(matches: &ArgMatches) -> Result<u8, Failure> {
+fn dispatch(matches: &ArgMatches, import: Option<Import<'_>>) -> Result<u8, Failure> {
     let (name, arguments) = matches.subcommand().expect("a subcommand is required");
     match name {
-        "doctor" => doctor::run(arguments),
+        "doctor" => doctor::run(arguments, import),
         "inspect" => inspect::run(arguments),
         "top" => top::run(arguments),
         "keygen" => keygen::run(),

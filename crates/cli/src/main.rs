@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(cachekit_cli::run(std::env::args_os()))
+    ExitCode::from(cachekit_cli::run(std::env::args_os(), None))
 }

@@ -6,6 +6,7 @@ mod backend;
 mod bridge;
 mod clock;
 mod codec;
+mod command;
 mod core;
 mod coroutine;
 mod encryption;
@@ -72,7 +73,7 @@ mod _native {
     use super::serializer::{
         Payloads, check_arrow, check_arrow_shared, is_arrow_text, write_arrow,
     };
-    use super::{answer, fork, namespace, object, testing};
+    use super::{answer, command, fork, namespace, object, testing};
 
     /// Makes the cached function around `func`.
     #[pyfunction]
@@ -105,7 +106,7 @@ mod _native {
     /// Runs the `cachekit` command, whose name comes first, and returns its exit status.
     #[pyfunction]
     fn run_cli(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
-        py.detach(|| cachekit_cli::run(arguments))
+        command::run(py, arguments)
     }
 
     #[pymodule_init]
