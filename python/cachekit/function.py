@@ -268,6 +268,13 @@ class Handle:
 
             check_deployment(self.config)
 
+    def reduced(self) -> str | tuple[Any, ...]:
+        """What cloudpickle stores: the function's name where that finds it, else what decorates it again."""
+        found: Any = None if self.module in _MAIN else sys.modules.get(self.module)
+        for part in self.name.split("."):
+            found = getattr(found, part, None)
+        return self.name if found is self.cached else (decorate, (self.func, self.config, self.preset))
+
     # ---- what callers find on the function
 
     def _attach(self) -> None:

@@ -63,7 +63,7 @@ pub(crate) fn cached_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
                     PyCFunction: reduce,
                 },
                 ml_flags: ffi::METH_NOARGS,
-                ml_doc: c"Pickles by reference, as functions do.".as_ptr(),
+                ml_doc: c"Pickles by reference, as functions do; cloudpickle also by value.".as_ptr(),
             },
             ffi::PyMethodDef::zeroed(),
         ]));
@@ -229,12 +229,33 @@ unsafe extern "C" fn reduce(
     guarded(|py| {
         // SAFETY: the interpreter passes an object of this type.
         let this = unsafe { Bound::from_borrowed_ptr(py, object) };
+        if asks_cloudpickle(py) {
+            let handle = this.getattr(intern!(py, "_handle"))?;
+            return Ok(handle.call_method0(intern!(py, "reduced"))?.unbind());
+        }
         Ok(this.getattr(intern!(py, "__qualname__"))?.unbind())
     })
 }
 
-unsafe extern "C" fn get_class(_: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
-    guarded(|py| Ok(PyType::new::<PyFunction>(py).into_any().unbind()))
+unsafe extern "C" fn get_class(object: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+    guarded(|py| {
+        if asks_cloudpickle(py) {
+            // It takes functions apart and makes others of their code; of all else it asks `__reduce__`.
+            // SAFETY: the interpreter passes an object of this type.
+            let this = unsafe { Bound::from_borrowed_ptr(py, object) };
+            return Ok(this.get_type().into_any().unbind());
+        }
+        Ok(PyType::new::<PyFunction>(py).into_any().unbind())
+    })
+}
+
+/// Whether the Python code that is running is cloudpickle, or a copy of it in another package.
+fn asks_cloudpickle(py: Python<'_>) -> bool {
+    // SAFETY: the GIL is held; gives a borrowed reference, or null where no Python code is running.
+    let globals = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetGlobals()) };
+    let name = globals.and_then(|globals| globals.get_item(intern!(py, "__name__")).ok());
+    let name = name.and_then(|name| name.extract::<String>().ok());
+    name.is_some_and(|name| name.split('.').any(|part| part == "cloudpickle"))
 }
 
 unsafe extern "C" fn get_core(object: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {

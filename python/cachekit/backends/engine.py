@@ -50,6 +50,12 @@ class EngineBackend:
         """The backend that the settings describe, as functions that name none get it."""
         return cls()
 
+    def __reduce__(self) -> str:
+        raise TypeError(
+            f"{type(self).__name__} cannot be pickled, as its connections are this process's: let the other process "
+            "choose it by its environment or set_default_backend(), or import the function that has it from a module"
+        )
+
     def get(self, key: str) -> bytes | None:
         """The value, None where there is none."""
         return self._backend.get(key)
