@@ -22,17 +22,9 @@ from cachekit.serializers import (
     get_serializer_info,
 )
 from tests.integration.support import Runs
-from tests.integration.vault import KEY, OTHER, SECRET, Store, header, secret_of
+from tests.integration.vault import KEY, OTHER, SECRET, Store, fresh, header, report, secret_of
 
-
-@pytest.fixture(autouse=True)
-def fresh() -> None:
-    cachekit.reset_settings()
-
-
-def report(function: Any) -> dict[str, Any]:
-    found: dict[str, Any] = function.get_health_status()["encryption"]
-    return found
+__all__ = ["fresh"]
 
 
 # ---- what is encrypted

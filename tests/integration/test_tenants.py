@@ -17,17 +17,9 @@ from cachekit.decorators.tenant_context import (
     ContextVarExtractor,
 )
 from tests.integration.support import Runs
-from tests.integration.vault import KEY, SECRET, Store, failures, header, secret_of
+from tests.integration.vault import KEY, SECRET, Store, failures, fresh, header, secret_of
 
-
-@pytest.fixture(autouse=True)
-def fresh() -> None:
-    cachekit.reset_settings()
-
-
-def report(function: Any) -> dict[str, Any]:
-    found: dict[str, Any] = function.get_health_status()["encryption"]
-    return found
+__all__ = ["fresh"]
 
 
 def test_tenants_are_apart_in_every_layer(namespace: str) -> None:

@@ -152,7 +152,9 @@ async def test_a_ttl_function_may_say_forever(kind: Kind, redis_server: RedisSer
     assert life(redis_server, function, 1) == -1
 
 
-@pytest.mark.parametrize("answer", [0, -1, "soon", object(), RuntimeError("no idea")], ids=repr)
+@pytest.mark.parametrize(
+    "answer", [0, -1, "soon", pytest.param(object(), id="object"), RuntimeError("no idea")], ids=repr
+)
 async def test_a_ttl_function_that_fails_costs_only_the_entry(
     kind: Kind, redis_server: RedisServer, shared: dict[str, Any], caplog: pytest.LogCaptureFixture, answer: Any
 ) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cachekit import cache
+import pytest
+
+from cachekit import cache, reset_settings
 from tests.integration.support import Runs
 
 KEY = "0123456789abcdef" * 4
@@ -68,7 +70,19 @@ def with_header(entry: bytes, changed: dict[str, Any]) -> bytes:
     return b"CK\x03" + len(text).to_bytes(4, "big") + text + entry[7 + length :]
 
 
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    """Settings read anew, in each module that imports this."""
+    reset_settings()
+
+
+def report(function: Any) -> dict[str, Any]:
+    """What a function's health says of its encryption."""
+    found: dict[str, Any] = function.get_health_status()["encryption"]
+    return found
+
+
 def failures(function: Any) -> dict[str, int]:
     """What was refused in the shared layer, by reason, without zeros."""
-    seen = function.get_health_status()["encryption"]["decrypt_failures"]
+    seen = report(function)["decrypt_failures"]
     return {reason: tiers["l2"] for reason, tiers in seen.items() if tiers["l2"]}
