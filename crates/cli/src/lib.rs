@@ -42,11 +42,11 @@ type Failure = Box<dyn std::error::Error>;
 pub fn run(arguments: impl IntoIterator<Item = OsString>, import: Option<Import<'_>>) -> u8 {
     let done = match command(import.is_some()).try_get_matches_from(arguments) {
         Ok(matches) => dispatch(&matches, import),
-        // Help and the version arrive here as well, with their own status.
-        Err(usage) => {
-            let status = u8::try_from(usage.exit_code()).unwrap_or(FAILED);
-            usage.print().map(|()| status).map_err(Failure::from)
-        }
+        Err(usage) => match (u8::try_from(usage.exit_code()), usage.print()) {
+            // Help and the version are usage as well: what was asked for.
+            (Ok(DONE), Err(error)) => Err(error.into()),
+            (status, _) => Ok(status.unwrap_or(FAILED)),
+        },
     };
     let done = done.and_then(|status| {
         io::stdout().flush()?;

@@ -91,25 +91,20 @@ struct Watch<'a> {
 impl Watch<'_> {
     /// Runs until the user ends it.
     async fn run(&self) -> Result<(), Failure> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
         let screen = match self.once || self.json {
             true => None,
             false => Screen::enter()?,
         };
-        let mut keys = match screen {
-            Some(_) => Keys::take()?,
-            None => None,
+        let Some(screen) = screen else {
+            return self.watch(None).await;
         };
-        let quit = async {
-            match &mut keys {
-                Some(keys) => keys.quit().await,
-                None => std::future::pending().await,
-            }
-        };
+        // A signal must not leave the terminal as it is now.
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut keys = Keys::take()?;
         tokio::select! {
-            done = self.watch(screen.as_ref()) => done,
-            () = quit => Ok(()),
+            done = self.watch(Some(&screen)) => done,
+            () = keys.quit() => Ok(()),
             _ = interrupt.recv() => Ok(()),
             _ = terminate.recv() => Ok(()),
         }

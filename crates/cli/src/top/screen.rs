@@ -52,21 +52,22 @@ impl Drop for Screen {
 
 /// The terminal's input, key by key and unseen. Dropped, it is as it was before.
 pub(super) struct Keys {
-    before: Termios,
+    /// None where standard input is no terminal.
+    before: Option<Termios>,
     quit: mpsc::Receiver<()>,
 }
 
 impl Keys {
-    /// Takes the keys. None where standard input is no terminal.
-    pub(super) fn take() -> io::Result<Option<Self>> {
+    pub(super) fn take() -> io::Result<Self> {
+        let (sender, quit) = mpsc::channel(1);
         if !io::stdin().is_terminal() {
-            return Ok(None);
+            // There are no keys to wait for.
+            return Ok(Self { before: None, quit });
         }
         let before = termios::tcgetattr(io::stdin())?;
         let mut modes = before.clone();
         modes.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
         termios::tcsetattr(io::stdin(), OptionalActions::Now, &modes)?;
-        let (sender, quit) = mpsc::channel(1);
         // It waits for a key for as long as the process lives; nothing waits for it.
         thread::spawn(move || {
             let mut keys = io::stdin().lock().bytes();
@@ -76,18 +77,26 @@ impl Keys {
             {}
             let _ = sender.blocking_send(());
         });
-        Ok(Some(Self { before, quit }))
+        Ok(Self {
+            before: Some(before),
+            quit,
+        })
     }
 
     /// Waits until the user wants to end it: `q`, or the input has ended.
     pub(super) async fn quit(&mut self) {
-        self.quit.recv().await;
+        match self.before {
+            Some(_) => drop(self.quit.recv().await),
+            None => std::future::pending().await,
+        }
     }
 }
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+        if let Some(before) = &self.before {
+            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, before);
+        }
     }
 }
 

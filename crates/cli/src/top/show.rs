@@ -5,67 +5,57 @@ use serde_json::{Value, json};
 use super::rates::{Line, Rates};
 use crate::text::{duration, plain, rate, size, table};
 
+const HEAD: [&str; 9] = [
+    "NAMESPACE",
+    "OPERATION",
+    "CALLS/S",
+    "HITS",
+    "P50",
+    "P99",
+    "ERRORS/S",
+    "REFUSED/S",
+    "CALLS",
+];
+
 pub(super) fn text(rates: &Rates) -> String {
     let mut out = String::new();
     if !rates.lines.is_empty() {
-        let named = rates
-            .lines
-            .iter()
-            .any(|line| !line.subject.namespace.is_empty());
-        let from = usize::from(!named);
-        let head = [
-            "NAMESPACE",
-            "OPERATION",
-            "CALLS/S",
-            "HITS",
-            "P50",
-            "P99",
-            "ERRORS/S",
-            "REFUSED/S",
-            "CALLS",
-        ];
-        let rows: Vec<_> = rates
-            .lines
-            .iter()
-            .map(|line| row(line)[from..].to_vec())
-            .collect();
-        out.push_str(&table(&head[from..], &rows));
+        // The server's calls have no namespace.
+        let mut subjects = rates.lines.iter().map(|line| &line.subject);
+        let first = usize::from(subjects.all(|subject| subject.namespace.is_empty()));
+        let rows = rates.lines.iter().map(|line| row(line)[first..].to_vec());
+        out.push_str(&table(&HEAD[first..], &rows.collect::<Vec<_>>()));
     }
-    let is_bytes = |name: &str| name.contains("bytes");
-    let shown = |(name, value): &(&'static str, f64), as_number: fn(f64) -> String| {
-        let amount = match is_bytes(name) {
-            true => size(*value as u64),
-            false => as_number(*value),
-        };
-        let words = name.trim_end_matches("_total").trim_end_matches("_bytes");
-        format!("{} {amount}", words.replace('_', " "))
-    };
-    let mut below = Vec::new();
-    let mut section = |title: &str, parts: Vec<String>| {
-        if !parts.is_empty() {
-            below.push(format!("{title}: {}\n", parts.join(", ")));
-        }
-    };
-    let gauges = rates.gauges.iter();
-    section(
-        "now",
-        gauges
-            .map(|gauge| shown(gauge, |value| value.to_string()))
-            .collect(),
-    );
-    let counters = rates.counters.iter();
-    section(
-        "per second",
-        counters.map(|counter| shown(counter, rate)).collect(),
-    );
+    let mut below = String::new();
+    let now = rates.gauges.iter();
+    let now = now.map(|(name, value)| figure(name, *value, |count| count.to_string()));
+    list(&mut below, "now", now);
+    let counted = rates.counters.iter();
+    let counted = counted.map(|(name, value)| figure(name, *value, rate));
+    list(&mut below, "per second", counted);
     let breakers = rates.breakers.iter();
     let breakers = breakers.map(|(namespace, state)| format!("{} {state}", plain(namespace)));
-    section("breakers", breakers.collect());
+    list(&mut below, "breakers", breakers);
     if !out.is_empty() && !below.is_empty() {
         out.push('\n');
     }
-    out.extend(below);
-    out
+    out + &below
+}
+
+fn list(out: &mut String, title: &str, items: impl Iterator<Item = String>) {
+    let items: Vec<_> = items.collect();
+    if !items.is_empty() {
+        out.push_str(&format!("{title}: {}\n", items.join(", ")));
+    }
+}
+
+/// A figure of the server in words, as "stored 21 MiB".
+fn figure(name: &str, value: f64, as_number: fn(f64) -> String) -> String {
+    let name = name.trim_end_matches("_total");
+    match name.strip_suffix("_bytes") {
+        Some(of) => format!("{} {}", of.replace('_', " "), size(value as u64)),
+        None => format!("{} {}", name.replace('_', " "), as_number(value)),
+    }
 }
 
 fn row(line: &Line) -> [String; 9] {
