@@ -6,6 +6,7 @@ mod backend;
 mod bridge;
 mod clock;
 mod codec;
+#[cfg(unix)]
 mod command;
 mod core;
 mod coroutine;
@@ -73,7 +74,7 @@ mod _native {
     use super::serializer::{
         Payloads, check_arrow, check_arrow_shared, is_arrow_text, write_arrow,
     };
-    use super::{answer, command, fork, namespace, object, testing};
+    use super::{answer, fork, namespace, object, testing};
 
     /// Makes the cached function around `func`.
     #[pyfunction]
@@ -105,8 +106,15 @@ mod _native {
 
     /// Runs the `cachekit` command, whose name comes first, and returns its exit status.
     #[pyfunction]
-    fn run_cli(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
-        command::run(py, arguments)
+    fn run_cli(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<u8> {
+        #[cfg(unix)]
+        return Ok(super::command::run(py, arguments));
+        #[cfg(not(unix))]
+        {
+            let _ = (py, arguments);
+            let why = "the cachekit command needs a Unix system";
+            Err(pyo3::exceptions::PyOSError::new_err(why))
+        }
     }
 
     #[pymodule_init]
