@@ -1,21 +1,22 @@
-//! The asynchronous face, done on the event loop's own thread.
-//!
-//! What is read is in the page cache as a rule, and then an operation takes less time than handing it to
-//! another thread and its result back. What may take long is done elsewhere: waiting for a turn sleeps on the
-//! loop's clock, and long values are written and read on [other threads](super::aside).
+//! The asynchronous face: what is in memory is read on the event loop's own thread, which takes less time
+//! than handing it to another thread and its result back. Everything else is the blocking face,
+//! [aside](super::aside), so that neither a slow disk nor another process keeps other tasks waiting.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::store::Store;
-use super::{AT_ONCE, health};
-use crate::backend::{AsyncBackend, Found, Health, LockReply, Released, Remaining};
+use super::{FileBackend, Shared};
+use crate::backend::{
+    AsyncBackend, Backend, Found, Health, LockReply, Locking, Released, Remaining,
+};
+use crate::deadline::after;
 use crate::error::Result;
 
-impl AsyncBackend for Store {
+impl AsyncBackend for Shared {
     fn get<'a>(
         &'a self,
         key: &'a str,
@@ -23,14 +24,10 @@ impl AsyncBackend for Store {
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Option<Found>>> {
         async move {
-            let found = match self.read_async(key, timeout).await? {
-                Some(found) => found,
-                None => {
-                    self.in_turn_async("get", timeout, |turn| turn.value(key))
-                        .await?
-                }
-            };
-            Ok(found.map(|found| self.found(found, want_ttl)))
+            match self.0.read_cached(key) {
+                Some(found) => Ok(found.map(|found| self.0.found(found, want_ttl))),
+                None => self.get_aside(key, want_ttl, timeout).await,
+            }
         }
         .boxed()
     }
@@ -42,11 +39,15 @@ impl AsyncBackend for Store {
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Bytes>> {
         async move {
-            self.admit(key, value)?;
-            let content = self.content_async(key, value, timeout).await?;
-            let found = self
-                .in_turn_async("add", timeout, |turn| turn.add(key, content))
-                .await?;
+            let deadline = after(timeout);
+            let mut carried = self.carried(key, value, deadline).await?;
+            let key = key.to_owned();
+            let add = move |backend: &FileBackend, left| {
+                let store: &Store = &backend.0;
+                let content = carried.content(store, &key, left)?;
+                store.in_turn("add", left, |turn| turn.add(&key, content))
+            };
+            let found = self.in_line("add", deadline, add).await?;
             Ok(found.unwrap_or_else(|| Bytes::copy_from_slice(value)))
         }
         .boxed()
@@ -60,17 +61,25 @@ impl AsyncBackend for Store {
         timeout: Duration,
     ) -> BoxFuture<'a, Result<()>> {
         async move {
-            self.admit(key, value)?;
-            let expiry = self.expiry("set", ttl)?;
-            let content = self.content_async(key, value, timeout).await?;
-            self.in_turn_async("set", timeout, |turn| turn.put(key, content, expiry))
-                .await
+            let deadline = after(timeout);
+            let expiry = self.0.expiry("set", ttl)?;
+            let mut carried = self.carried(key, value, deadline).await?;
+            let key = key.to_owned();
+            let set = move |backend: &FileBackend, left| {
+                let store: &Store = &backend.0;
+                let content = carried.content(store, &key, left)?;
+                store.in_turn("set", left, |turn| turn.put(&key, content, expiry))
+            };
+            self.in_line("set", deadline, set).await
         }
         .boxed()
     }
 
     fn delete<'a>(&'a self, key: &'a str, timeout: Duration) -> BoxFuture<'a, Result<bool>> {
-        async move { Ok(self.delete_all(&[key], timeout).await? > 0) }.boxed()
+        let key = key.to_owned();
+        self.aside_in_line("delete", timeout, move |backend, left| {
+            Backend::delete(backend, &key, left)
+        })
     }
 
     fn delete_many<'a>(
@@ -78,11 +87,15 @@ impl AsyncBackend for Store {
         keys: &'a [&'a str],
         timeout: Duration,
     ) -> BoxFuture<'a, Result<u64>> {
-        self.delete_all(keys, timeout).boxed()
+        let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
+        self.aside_in_line("delete", timeout, move |backend, left| {
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            Backend::delete_many(backend, &keys, left)
+        })
     }
 
     fn exists<'a>(&'a self, key: &'a str, timeout: Duration) -> BoxFuture<'a, Result<bool>> {
-        async move { Ok(self.ttl(key, timeout).await?.is_some()) }.boxed()
+        async move { Ok(AsyncBackend::ttl(self, key, timeout).await?.is_some()) }.boxed()
     }
 
     fn ttl<'a>(
@@ -91,14 +104,12 @@ impl AsyncBackend for Store {
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Option<Remaining>>> {
         async move {
-            let slot = match self.peek(key)? {
-                Some(slot) => slot,
-                None => {
-                    self.in_turn_async("ttl", timeout, |turn| turn.slot(key))
-                        .await?
-                }
-            };
-            Ok(slot.map(|slot| self.remaining(&slot)))
+            if let Some(slot) = self.0.peek_cached(key) {
+                return Ok(slot.map(|slot| self.0.remaining(&slot)));
+            }
+            let key = key.to_owned();
+            let ttl = move |backend: &FileBackend, left| Backend::ttl(backend, &key, left);
+            self.aside("ttl", after(timeout), ttl).await
         }
         .boxed()
     }
@@ -109,23 +120,14 @@ impl AsyncBackend for Store {
         ttl: Duration,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<bool>> {
-        async move {
-            let expiry = self.expiry("expire", Some(ttl))?;
-            self.in_turn_async("expire", timeout, |turn| turn.expire(key, expiry))
-                .await
-        }
-        .boxed()
+        let key = key.to_owned();
+        self.aside_in_line("expire", timeout, move |backend, left| {
+            Backend::expire(backend, &key, ttl, left)
+        })
     }
 
     fn health(&self, timeout: Duration) -> BoxFuture<'_, Result<Health>> {
-        async move {
-            let started = Instant::now();
-            let header = self
-                .in_turn_async("health", timeout, |turn| turn.prove())
-                .await?;
-            Ok(health::report(&self.config, header, started.elapsed()))
-        }
-        .boxed()
+        self.aside_in_line("health", timeout, Backend::health)
     }
 
     fn try_lock<'a>(
@@ -135,14 +137,10 @@ impl AsyncBackend for Store {
         lease: Duration,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<LockReply>> {
-        async move {
-            let expiry = self.expiry("lock", Some(lease))?;
-            let taken = self
-                .in_turn_async("lock", timeout, |turn| turn.take_lock(key, token, expiry))
-                .await?;
-            Ok(self.lock_reply(taken))
-        }
-        .boxed()
+        let (key, token) = (key.to_owned(), token.to_owned());
+        self.aside_in_line("lock", timeout, move |backend, left| {
+            Locking::try_lock(&*backend.0, &key, &token, lease, left)
+        })
     }
 
     fn renew<'a>(
@@ -152,12 +150,10 @@ impl AsyncBackend for Store {
         lease: Duration,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<bool>> {
-        async move {
-            let expiry = self.expiry("renew", Some(lease))?;
-            self.in_turn_async("renew", timeout, |turn| turn.renew(key, token, expiry))
-                .await
-        }
-        .boxed()
+        let (key, token) = (key.to_owned(), token.to_owned());
+        self.aside_in_line("renew", timeout, move |backend, left| {
+            Locking::renew(&*backend.0, &key, &token, lease, left)
+        })
     }
 
     fn unlock<'a>(
@@ -166,14 +162,10 @@ impl AsyncBackend for Store {
         token: &'a str,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<bool>> {
-        async move {
-            let released = self
-                .in_turn_async("unlock", timeout, |turn| turn.release(key, token))
-                .await?;
-            self.announce_release(key, released);
-            Ok(released)
-        }
-        .boxed()
+        let (key, token) = (key.to_owned(), token.to_owned());
+        self.aside_in_line("unlock", timeout, move |backend, left| {
+            Locking::unlock(&*backend.0, &key, &token, left)
+        })
     }
 
     fn set_and_unlock<'a>(
@@ -185,26 +177,20 @@ impl AsyncBackend for Store {
         timeout: Duration,
     ) -> BoxFuture<'a, Result<()>> {
         async move {
-            let expiry = self.expiry("set", ttl)?;
-            let content = match self.admit(key, value) {
-                Ok(()) => self.content_async(key, value, timeout).await,
-                Err(error) => Err(error),
+            let deadline = after(timeout);
+            let expiry = self.0.expiry("set", ttl)?;
+            let carried = self.carried(key, value, deadline).await;
+            let (key, token) = (key.to_owned(), token.to_owned());
+            let set = move |backend: &FileBackend, left| {
+                let store: &Store = &backend.0;
+                let mut carried = carried;
+                let content = match &mut carried {
+                    Ok(carried) => carried.content(store, &key, left),
+                    Err(error) => Err(error.clone()),
+                };
+                store.put_and_unlock(&key, content, expiry, &token, left)
             };
-            let content = match content {
-                Ok(content) => content,
-                Err(error) => {
-                    // Those who wait must not wait in vain.
-                    AsyncBackend::unlock(self, key, token, timeout).await?;
-                    return Err(error);
-                }
-            };
-            let (released, stored) = self
-                .in_turn_async("set", timeout, |turn| {
-                    turn.put_and_release(key, content, expiry, token)
-                })
-                .await?;
-            self.announce_release(key, released);
-            stored.map_err(|error| self.failed("set", error))
+            self.in_line("set", deadline, set).await
         }
         .boxed()
     }
@@ -214,17 +200,14 @@ impl AsyncBackend for Store {
     }
 }
 
-impl Store {
-    async fn delete_all(&self, keys: &[&str], timeout: Duration) -> Result<u64> {
-        let (mut removed, started) = (0, Instant::now());
-        for keys in keys.chunks(AT_ONCE) {
-            let left = timeout.saturating_sub(started.elapsed());
-            let (some, locks) = self
-                .in_turn_async("delete", left, |turn| turn.delete(keys))
-                .await?;
-            self.announce(&locks);
-            removed += some;
-        }
-        Ok(removed)
+impl Shared {
+    /// An operation of the blocking face that takes a turn.
+    fn aside_in_line<R: Send + 'static>(
+        &self,
+        operation: &'static str,
+        timeout: Duration,
+        work: impl FnOnce(&FileBackend, Duration) -> Result<R> + Send + 'static,
+    ) -> BoxFuture<'_, Result<R>> {
+        self.in_line(operation, after(timeout), work).boxed()
     }
 }

@@ -8,8 +8,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::alive::{Alive, random};
+use super::cached::Source;
 use super::config::FileConfig;
 use super::directory::Directory;
 use super::error::failed;
@@ -57,16 +58,6 @@ pub(super) enum Look {
     Found(u32, Slot),
     Absent,
     /// The chain was changed meanwhile, or is damaged.
-    Unsteady,
-}
-
-/// What came of reading a value that may be too long to be read at once.
-pub(super) enum Reading {
-    /// The live entry, or that there is none.
-    Done(Option<(Slot, Bytes)>),
-    /// It is long, and in this store.
-    Long(Arc<Live>),
-    /// Whether there is one takes a turn to tell.
     Unsteady,
 }
 
@@ -167,37 +158,45 @@ impl Live {
     }
 
     pub(super) fn bucket(&self, hash: u128) -> io::Result<Bucket> {
+        self.bucket_from(Source::Disk, hash)
+    }
+
+    fn bucket_from(&self, source: Source, hash: u128) -> io::Result<Bucket> {
         let mut bytes = [0; Bucket::LEN];
-        self.index.read_exact_at(&mut bytes, bucket_at(hash))?;
+        source.read(&self.index, &mut bytes, bucket_at(hash))?;
         Ok(Bucket::from_bytes(&bytes))
     }
 
     /// None when the slot is being changed or damaged.
     pub(super) fn slot(&self, index: u32) -> io::Result<Option<Slot>> {
+        self.slot_from(Source::Disk, index)
+    }
+
+    fn slot_from(&self, source: Source, index: u32) -> io::Result<Option<Slot>> {
         let mut bytes = [0; SLOT_LEN];
-        self.index.read_exact_at(&mut bytes, slot_at(index))?;
+        source.read(&self.index, &mut bytes, slot_at(index))?;
         Ok(Slot::from_bytes(&bytes))
     }
 
     /// Looks a hash up, once.
-    pub(super) fn look(&self, hash: u128) -> io::Result<Look> {
-        match self.walk(hash) {
+    fn look(&self, source: Source, hash: u128) -> io::Result<Look> {
+        match self.walk(source, hash) {
             // The index was shortened: whoever has a turn finds that out.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Look::Unsteady),
             look => look,
         }
     }
 
-    fn walk(&self, hash: u128) -> io::Result<Look> {
-        let bucket = self.bucket(hash)?;
+    fn walk(&self, source: Source, hash: u128) -> io::Result<Look> {
+        let bucket = self.bucket_from(source, hash)?;
         let mut next = bucket.head;
         for _ in 0..LONGEST_CHAIN {
             if next == 0 {
                 // A slot that left the chain may have led the way into another one.
-                let steady = bucket.head == 0 || self.bucket(hash)? == bucket;
+                let steady = bucket.head == 0 || self.bucket_from(source, hash)? == bucket;
                 return Ok(if steady { Look::Absent } else { Look::Unsteady });
             }
-            let Some(slot) = self.slot(next - 1)? else {
+            let Some(slot) = self.slot_from(source, next - 1)? else {
                 return Ok(Look::Unsteady);
             };
             if slot.hash == hash && slot.kind != Kind::Free {
@@ -210,13 +209,21 @@ impl Live {
 
     /// The bytes that a slot leads to, unproven; None when there are none of that length.
     pub(super) fn record(&self, index: u32, slot: &Slot) -> io::Result<Option<Bytes>> {
+        self.record_from(Source::Disk, index, slot)
+    }
+
+    fn record_from(&self, source: Source, index: u32, slot: &Slot) -> io::Result<Option<Bytes>> {
         let read = if slot.in_file {
+            if source == Source::Cache {
+                // Its name has to be looked up.
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             self.directory
                 .large(&Slot::file_name(index, slot.id))
                 .and_then(|file| large::read(&file, slot.size))
         } else {
             let mut record = vec![0; slot.size as usize];
-            let read = self.data.read_exact_at(&mut record, region_at(index));
+            let read = source.read(&self.data, &mut record, region_at(index));
             read.map(|()| Some(record.into()))
         };
         match read.as_ref().map_err(io::Error::kind) {
@@ -227,10 +234,20 @@ impl Live {
 
     /// The value that a slot leads to; None when what is there is not what the slot says.
     pub(super) fn fetch(&self, index: u32, slot: &Slot, key: &str) -> io::Result<Option<Bytes>> {
+        self.fetch_from(Source::Disk, index, slot, key)
+    }
+
+    fn fetch_from(
+        &self,
+        source: Source,
+        index: u32,
+        slot: &Slot,
+        key: &str,
+    ) -> io::Result<Option<Bytes>> {
         // A file gets its name when it is whole: only what a crash of the machine may have lost of it
         // is looked for.
         let verify = !slot.in_file || self.boot == 0 || slot.boot != self.boot as u32;
-        let Some(record) = self.record(index, slot)? else {
+        let Some(record) = self.record_from(source, index, slot)? else {
             return Ok(None);
         };
         let parts = Record::decode(&record, slot.id, verify);
@@ -253,27 +270,28 @@ impl Live {
         key: &str,
         now: u64,
     ) -> std::result::Result<Option<(Slot, Bytes)>, Option<io::Error>> {
-        let found = self.read_up_to(key, now, u64::MAX)?;
-        Ok(found.expect("no record is longer than that"))
+        let found = self.read_from(Source::Disk, key, now)?;
+        Ok(found.map(|(index, slot, value)| {
+            self.visit(index, &slot);
+            (slot, value)
+        }))
     }
 
-    /// As [`read`](Self::read); None for a record of more than `most` bytes, which is not read.
-    pub(super) fn read_up_to(
+    /// As [`read`](Self::read), also with the slot's number, and without a [visit](Self::visit).
+    pub(super) fn read_from(
         &self,
+        source: Source,
         key: &str,
         now: u64,
-        most: u64,
-    ) -> std::result::Result<Option<Option<(Slot, Bytes)>>, Option<io::Error>> {
+    ) -> std::result::Result<Option<(u32, Slot, Bytes)>, Option<io::Error>> {
         let hash = key_hash(key);
         for attempt in 0..16 {
-            match self.look(hash)? {
-                Look::Absent => return Ok(Some(None)),
-                Look::Found(_, slot) if !slot.lives(now) => return Ok(Some(None)),
-                Look::Found(_, slot) if slot.size > most => return Ok(None),
+            match self.look(source, hash)? {
+                Look::Absent => return Ok(None),
+                Look::Found(_, slot) if !slot.lives(now) => return Ok(None),
                 Look::Found(index, slot) => {
-                    if let Some(value) = self.fetch(index, &slot, key)? {
-                        self.visit(index, &slot);
-                        return Ok(Some(Some((slot, value))));
+                    if let Some(value) = self.fetch_from(source, index, &slot, key)? {
+                        return Ok(Some((index, slot, value)));
                     }
                 }
                 Look::Unsteady => {}
@@ -288,12 +306,13 @@ impl Live {
     /// The live slot of a key, as [`read`](Self::read).
     pub(super) fn peek(
         &self,
+        source: Source,
         key: &str,
         now: u64,
     ) -> std::result::Result<Option<Slot>, Option<io::Error>> {
         let hash = key_hash(key);
         for _ in 0..16 {
-            match self.look(hash)? {
+            match self.look(source, hash)? {
                 Look::Absent => return Ok(None),
                 Look::Found(_, slot) => return Ok(slot.lives(now).then_some(slot)),
                 Look::Unsteady => std::thread::yield_now(),

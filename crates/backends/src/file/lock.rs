@@ -6,15 +6,20 @@
 
 use std::time::{Duration, Instant};
 
+use super::Shared;
 use super::changes::{Holder, Taken, lock_name, rest};
 use super::layout::key_hash;
+use super::live::Live;
 use super::store::Store;
+use super::turn::Content;
 use super::wake::{Waiters, announce};
-use crate::backend::{LockReply, Locking, Released};
+use crate::backend::{AsyncBackend, LockReply, Locking, Released, Remaining};
 use crate::error::Result;
 
 /// How often a waiter looks whether the holder still lives, although nobody announced anything.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long one look may take.
+const ANSWER: Duration = Duration::from_secs(1);
 /// The same where announcements are not to be had; it doubles up to [`LOOK`].
 const LOOK_BLIND: Duration = Duration::from_millis(5);
 
@@ -44,24 +49,50 @@ impl Store {
         }
     }
 
+    /// Stores a value, if there is one, while the lock is held with this token, and releases it.
+    pub(super) fn put_and_unlock(
+        &self,
+        key: &str,
+        content: Result<Content<'_>>,
+        expiry: u64,
+        token: &str,
+        timeout: Duration,
+    ) -> Result<()> {
+        let content = match content {
+            Ok(content) => content,
+            Err(error) => {
+                // Those who wait must not wait in vain.
+                Locking::unlock(self, key, token, timeout)?;
+                return Err(error);
+            }
+        };
+        let (released, stored) = self.in_turn("set", timeout, |turn| {
+            turn.put_and_release(key, content, expiry, token)
+        })?;
+        self.announce_release(key, released);
+        stored.map_err(|error| self.failed("set", error))
+    }
+}
+
+impl Shared {
     /// The rest of the lease of a holder who lives; None when the lock is free.
-    fn held(&self, name: &str) -> Result<Option<Duration>> {
-        let Some(read) = self.read(name)? else {
-            return Ok(Some(Duration::ZERO)); // It changes just now: look again.
-        };
-        let Some((slot, bytes)) = read else {
-            return Ok(None);
-        };
-        let live = self.live()?;
-        let lives = Holder::from_bytes(&bytes).is_some_and(|holder| live.alive.is(holder.owner));
-        Ok(lives.then(|| rest(slot.expiry, self.now())))
+    async fn held(&self, live: &Live, name: &str, timeout: Duration) -> Result<Option<Duration>> {
+        let found = AsyncBackend::get(self, name, true, timeout).await?;
+        Ok(found.and_then(|found| {
+            let holder = Holder::from_bytes(&found.value)?;
+            let lease = match found.remaining {
+                Remaining::For(lease) => lease,
+                Remaining::Forever | Remaining::Unknown => Duration::MAX,
+            };
+            live.alive.is(holder.owner).then_some(lease)
+        }))
     }
 
     pub(super) async fn wait_released(&self, key: &str, at_most: Duration) -> Result<Released> {
         let name = lock_name(key);
         let hash = key_hash(&name);
         let start = Instant::now();
-        let live = self.live()?;
+        let live = self.opened().await?;
         let waiters = live.waiters.get_or_init(|| Waiters::new(&live.directory));
         let mut blind = LOOK_BLIND;
         loop {
@@ -72,14 +103,14 @@ impl Store {
             if let Some(notified) = &mut notified {
                 notified.as_mut().enable();
             }
-            let Some(lease) = self.held(&name)? else {
+            let Some(lease) = self.held(&live, &name, ANSWER).await? else {
                 return Ok(Released::Notified);
             };
             let left = at_most.saturating_sub(start.elapsed());
             if left.is_zero() {
                 return Ok(Released::Elapsed);
             }
-            let lease = lease + Duration::from_millis(1);
+            let lease = lease.saturating_add(Duration::from_millis(1));
             match notified {
                 Some(notified) => {
                     let pause = left.min(lease).min(LOOK);
@@ -131,19 +162,7 @@ impl Locking for Store {
         let content = self
             .admit(key, value)
             .and_then(|()| self.content(key, value, timeout));
-        let content = match content {
-            Ok(content) => content,
-            Err(error) => {
-                // Those who wait must not wait in vain.
-                Locking::unlock(self, key, token, timeout)?;
-                return Err(error);
-            }
-        };
-        let (released, stored) = self.in_turn("set", timeout, |turn| {
-            turn.put_and_release(key, content, expiry, token)
-        })?;
-        self.announce_release(key, released);
-        stored.map_err(|error| self.failed("set", error))
+        self.put_and_unlock(key, content, expiry, token, timeout)
     }
 
     fn name(&self, key: &str) -> String {

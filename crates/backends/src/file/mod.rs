@@ -6,6 +6,7 @@
 mod aio;
 mod alive;
 mod aside;
+mod cached;
 mod changes;
 mod config;
 mod directory;
@@ -24,6 +25,8 @@ mod turn;
 mod wake;
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -38,7 +41,19 @@ use crate::error::Result;
 const AT_ONCE: usize = 128;
 
 /// A [`Backend`] that keeps entries in a directory, for processes of one machine.
-pub struct FileBackend(Store);
+pub struct FileBackend(Shared);
+
+/// The store, also for threads that outlive a call.
+#[derive(Clone)]
+struct Shared(Arc<Store>);
+
+impl Deref for Shared {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.0
+    }
+}
 
 impl FileBackend {
     /// A backend as `config` says. The directory is opened, or made, at the first use.
@@ -47,7 +62,7 @@ impl FileBackend {
     /// When a setting is out of its range.
     pub fn new(config: FileConfig) -> Result<Self> {
         config.check()?;
-        Ok(Self(Store::new(config)))
+        Ok(Self(Shared(Arc::new(Store::new(config)))))
     }
 
     /// Opens the directory now, and makes it if it is missing.
@@ -151,7 +166,7 @@ impl Backend for FileBackend {
     }
 
     fn lock(&self) -> Option<&dyn Locking> {
-        Some(&self.0)
+        Some(&*self.0)
     }
 
     fn aio(&self) -> Option<&dyn AsyncBackend> {

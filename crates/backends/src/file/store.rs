@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
-use super::aside::LONG;
+use super::cached::Source;
 use super::config::FileConfig;
 use super::error::failed;
 use super::evict::Limits;
 use super::large::{CHUNK, Draft};
 use super::layout::{Kind, Record, SPAN, Slot};
-use super::live::{Live, Reading};
+use super::live::Live;
 use super::turn::{Content, Entry, Turn};
 use crate::backend::{Found, Remaining};
 use crate::deadline::after;
@@ -31,6 +33,7 @@ const EAGER: u32 = 20;
 pub(super) struct Store {
     pub(super) config: FileConfig,
     live: PerProcess<RwLock<Option<Arc<Live>>>>,
+    line: PerProcess<Arc<Semaphore>>,
 }
 
 /// Where a write has got to that may wait for its turn.
@@ -74,6 +77,7 @@ impl Store {
         Self {
             config,
             live: PerProcess::new(RwLock::new(None)),
+            line: PerProcess::new(Arc::new(Semaphore::new(1))),
         }
     }
 
@@ -87,6 +91,17 @@ impl Store {
 
     pub(super) fn failed(&self, operation: &'static str, error: io::Error) -> BackendError {
         failed(operation, self.path(), error)
+    }
+
+    /// The open files, if they are.
+    pub(super) fn opened(&self) -> Option<Arc<Live>> {
+        // Who is opening them holds the lock meanwhile.
+        self.live.get(|| RwLock::new(None)).try_read()?.clone()
+    }
+
+    /// Where this process's tasks line up for a turn.
+    pub(super) fn line(&self) -> &Arc<Semaphore> {
+        self.line.get(|| Arc::new(Semaphore::new(1)))
     }
 
     /// The open files.
@@ -160,29 +175,6 @@ impl Store {
         }
     }
 
-    /// As [`in_turn`](Self::in_turn), for those who must not block their thread.
-    pub(super) async fn in_turn_async<R, F>(
-        &self,
-        operation: &'static str,
-        timeout: Duration,
-        mut body: F,
-    ) -> Result<R>
-    where
-        F: FnOnce(&mut Turn<'_>) -> io::Result<R> + Send,
-    {
-        let mut waiting = Waiting::new(self, operation, timeout);
-        loop {
-            body = match self.attempt(operation, body)? {
-                Ok(done) => return Ok(done),
-                Err(body) => body,
-            };
-            match waiting.pause()? {
-                Duration::ZERO => tokio::task::yield_now().await,
-                pause => tokio::time::sleep(pause).await,
-            }
-        }
-    }
-
     /// The live entry of a key. Without `Some`, whether there is one takes a turn to tell.
     pub(super) fn read(&self, key: &str) -> Result<Option<Option<(Slot, Bytes)>>> {
         let live = self.live()?;
@@ -196,23 +188,35 @@ impl Store {
         }
     }
 
-    /// As [`read`](Self::read), but leaves long values unread.
-    pub(super) fn read_short(&self, key: &str) -> Result<Reading> {
-        let live = self.live()?;
-        match live.read_up_to(key, self.now(), LONG) {
-            Ok(Some(None)) if self.was_removed(&live)? => self.read_short(key),
-            Ok(Some(found)) => Ok(Reading::Done(found)),
-            Ok(None) => Ok(Reading::Long(live)),
-            Err(Some(error)) => Err(self.failed("get", error)),
-            Err(None) if !live.writable => Ok(Reading::Done(None)),
-            Err(None) => Ok(Reading::Unsteady),
+    /// The live entry of a key as far as it can be told from memory; without `Some`, it cannot.
+    pub(super) fn read_cached(&self, key: &str) -> Option<Option<(Slot, Bytes)>> {
+        let live = self.opened()?;
+        let (index, slot, value) = match live.read_from(Source::Cache, key, self.now()) {
+            Ok(Some(found)) => found,
+            Ok(None) if !live.is_gone().ok()? => return Some(None),
+            _ => return None,
+        };
+        if !slot.visited {
+            // It is a hint, and writing it may wait.
+            spawn_blocking(move || live.visit(index, &slot));
+        }
+        Some(Some((slot, value)))
+    }
+
+    /// The live slot of a key, as [`read_cached`](Self::read_cached).
+    pub(super) fn peek_cached(&self, key: &str) -> Option<Option<Slot>> {
+        let live = self.opened()?;
+        match live.peek(Source::Cache, key, self.now()) {
+            Ok(Some(slot)) => Some(Some(slot)),
+            Ok(None) if !live.is_gone().ok()? => Some(None),
+            _ => None,
         }
     }
 
     /// The live slot of a key, as [`read`](Self::read).
     pub(super) fn peek(&self, key: &str) -> Result<Option<Option<Slot>>> {
         let live = self.live()?;
-        match live.peek(key, self.now()) {
+        match live.peek(Source::Disk, key, self.now()) {
             Ok(None) if self.was_removed(&live)? => self.peek(key),
             Ok(found) => Ok(Some(found)),
             Err(Some(error)) => Err(self.failed("get", error)),
@@ -276,12 +280,12 @@ impl Store {
     }
 
     /// The file of a value that is too long for the data file, before any of the value is written.
-    pub(super) fn draft(&self, key: &str, value: &[u8]) -> Result<Draft> {
+    pub(super) fn draft(&self, key: &str, len: u64) -> Result<Draft> {
         let live = self.live()?;
         if !live.writable {
             return Err(self.failed("set", rustix::io::Errno::ROFS.into()));
         }
-        let draft = Draft::new(&live, key, value.len() as u64);
+        let draft = Draft::new(&live, key, len);
         draft.map_err(|error| self.failed("set", error))
     }
 
@@ -295,7 +299,7 @@ impl Store {
         if Record::size(key, value.len() as u64) <= SPAN {
             return Ok(Content::Small(value));
         }
-        let mut draft = self.draft(key, value)?;
+        let mut draft = self.draft(key, value.len() as u64)?;
         let deadline = after(timeout);
         for part in value.chunks(CHUNK) {
             if Instant::now() >= deadline {
