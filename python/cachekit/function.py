@@ -273,7 +273,15 @@ class Handle:
         found: Any = None if self.module in _MAIN else sys.modules.get(self.module)
         for part in self.name.split("."):
             found = getattr(found, part, None)
-        return self.name if found is self.cached else (decorate, (self.func, self.config, self.preset))
+        if found is self.cached:
+            return self.name
+        keys = self.config.encryption
+        if keys.master_key is not None or keys.previous_master_keys is not None:
+            raise TypeError(
+                f"{self.name} is not pickled with its keys: set CACHEKIT_MASTER_KEY in the other process and leave out "
+                "master_key= and previous_master_keys=, or import the function from a module there"
+            )
+        return decorate, (self.func, self.config, self.preset)
 
     # ---- what callers find on the function
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 from cachekit import cache
 from tests.integration.support import PROGRAMS
 
+KEY = {"CACHEKIT_MASTER_KEY": "ab" * 32}
+
 
 @cache(backend=None)
 def imported(n: int) -> list[int]:
@@ -24,7 +27,8 @@ def imported(n: int) -> list[int]:
 @pytest.fixture(scope="module")
 def sent() -> tuple[dict[str, Any], str]:
     """The functions of the program, and what it says of one that cannot be sent."""
-    done = subprocess.run([sys.executable, str(PROGRAMS / "by_value.py")], capture_output=True, check=True)
+    program = [sys.executable, str(PROGRAMS / "by_value.py")]
+    done = subprocess.run(program, capture_output=True, check=True, env={**os.environ, **KEY})
     return pickle.loads(done.stdout), done.stderr.decode()
 
 
@@ -40,7 +44,10 @@ def test_a_function_arrives_cached_with_its_settings(sent: tuple[dict[str, Any],
     assert fibonacci.__wrapped__.__globals__["fibonacci"] is fibonacci
 
 
-def test_so_do_coroutine_functions_methods_and_closures(sent: tuple[dict[str, Any], str]) -> None:
+def test_so_do_coroutine_functions_methods_and_closures(
+    sent: tuple[dict[str, Any], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CACHEKIT_MASTER_KEY", KEY["CACHEKIT_MASTER_KEY"])
     found = sent[0]
     double, shop, add = found["double"], found["Shop"](), found["add"]
     assert asyncio.run(double(4)) == asyncio.run(double(4)) == 8
@@ -53,9 +60,11 @@ def test_so_do_coroutine_functions_methods_and_closures(sent: tuple[dict[str, An
     assert add.get_health_status()["encryption"]["enabled"]
 
 
-def test_a_backend_stays_where_it_is(sent: tuple[dict[str, Any], str]) -> None:
-    assert sent[1].startswith("RedisBackend cannot be pickled")
-    assert "set_default_backend()" in sent[1]
+def test_backends_and_keys_stay_where_they_are(sent: tuple[dict[str, Any], str]) -> None:
+    of_backend, of_keys = sent[1].splitlines()
+    assert of_backend.startswith("RedisBackend cannot be pickled")
+    assert "set_default_backend()" in of_backend
+    assert of_keys.startswith("sealed is not pickled with its keys: set CACHEKIT_MASTER_KEY")
 
 
 def test_what_can_be_imported_goes_by_its_name() -> None:

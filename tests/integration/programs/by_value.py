@@ -34,7 +34,7 @@ class Shop:
 
 
 def adder(more: int) -> Any:
-    @cache.secure(backend=None, master_key="ab" * 32)
+    @cache.secure(backend=None)
     def add(n: int) -> int:
         return n + more
 
@@ -46,11 +46,17 @@ def stored(n: int) -> int:
     return n
 
 
+@cache.secure(backend=None, master_key="ab" * 32)
+def sealed(n: int) -> int:
+    return n
+
+
 def main() -> None:
-    try:
-        cloudpickle.dumps(stored)
-    except TypeError as error:
-        print(error, file=sys.stderr)
+    for function in (stored, sealed):
+        try:
+            cloudpickle.dumps(function)
+        except TypeError as error:
+            print(error, file=sys.stderr)
     functions = {"fibonacci": fibonacci, "double": double, "Shop": Shop, "add": adder(5)}
     sys.stdout.buffer.write(cloudpickle.dumps(functions))
 
