@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 from cachekit import cache
 from tests.integration.support import PROGRAMS
 
-KEY = {"CACHEKIT_MASTER_KEY": "ab" * 32}
+KEY = "ab" * 32
 
 
 @cache(backend=None)
@@ -28,8 +27,10 @@ def imported(n: int) -> list[int]:
 def sent() -> tuple[dict[str, Any], str]:
     """The functions of the program, and what it says of one that cannot be sent."""
     program = [sys.executable, str(PROGRAMS / "by_value.py")]
-    done = subprocess.run(program, capture_output=True, check=True, env={**os.environ, **KEY})
-    return pickle.loads(done.stdout), done.stderr.decode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CACHEKIT_MASTER_KEY", KEY)
+        done = subprocess.run(program, capture_output=True, check=True)
+        return pickle.loads(done.stdout), done.stderr.decode()
 
 
 def test_a_function_arrives_cached_with_its_settings(sent: tuple[dict[str, Any], str]) -> None:
@@ -47,7 +48,7 @@ def test_a_function_arrives_cached_with_its_settings(sent: tuple[dict[str, Any],
 def test_so_do_coroutine_functions_methods_and_closures(
     sent: tuple[dict[str, Any], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CACHEKIT_MASTER_KEY", KEY["CACHEKIT_MASTER_KEY"])
+    monkeypatch.setenv("CACHEKIT_MASTER_KEY", KEY)
     found = sent[0]
     double, shop, add = found["double"], found["Shop"](), found["add"]
     assert asyncio.run(double(4)) == asyncio.run(double(4)) == 8
