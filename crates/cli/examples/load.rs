@@ -4,7 +4,12 @@
 //!
 //! Starts the program beside it with a store of its own, fills it, and prints requests per second,
 //! the latency's median and 99th percentile, and the server's memory, for each row of the table in
-//! `docs/server.md`.
+//! `docs/server.md`. `--storage redis` starts a Redis server for the entries, `--storage redis://…`
+//! uses one that is there: `embedded` is the default.
+//!
+//! `--table disk` prints instead what the embedded store's files take beside the entries that live,
+//! for values of several shapes: `--turnover` (3) times `--max-mib` (64) is written to a store of its
+//! own with that bound.
 
 #![allow(clippy::print_stdout, missing_docs)]
 
@@ -13,10 +18,11 @@ mod common;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cachekit_testkit::servers::CachekitServer;
+use cachekit_testkit::servers::{CachekitServer, RedisServer};
 use common::{Client, Version};
 
 /// What one row of the table sends.
@@ -78,40 +84,87 @@ async fn main() {
     };
     let seconds = number("seconds", 5) as u64;
     let (connections, streams) = (number("connections", 4), number("streams", 16));
-    let mut flags = vec!["--max-bytes".to_owned(), "1GiB".to_owned()];
-    for name in [
-        "durability",
-        "max-in-flight",
-        "store",
-        "redis-url",
-        "max-bytes",
-    ] {
+    let long = Duration::from_secs(seconds);
+    let mut flags = Vec::new();
+    for name in ["durability", "max-in-flight"] {
         if let Some(text) = options.get(name) {
-            flags.retain(|flag| {
-                flag != &format!("--{name}") && !(name == "max-bytes" && flag == "1GiB")
-            });
             flags.extend([format!("--{name}"), text.clone()]);
         }
     }
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let server = CachekitServer::with(&flags);
-    println!("| load | requests/s | p50 | p99 | server's memory | files |");
-    println!("|---|---|---|---|---|---|");
-    for load in LOADS {
-        if options
-            .get("only")
-            .is_some_and(|only| !load.name.contains(only.as_str()))
-        {
-            continue;
+    let is_wanted = |name: &str| options.get("only").is_none_or(|only| name.contains(only));
+    match options.get("table").map_or("requests", String::as_str) {
+        "requests" => {
+            let storage = Storage::named(options.get("storage").map(String::as_str));
+            flags.extend(storage.flags());
+            let server = started(&flags);
+            println!("{}: {}\n", storage.name(), command_line());
+            println!("| load | requests/s | p50 | p99 | server's memory | files |");
+            println!("|---|---|---|---|---|---|");
+            for load in LOADS.into_iter().filter(|load| is_wanted(load.name)) {
+                run(&server, load, connections, streams, long).await;
+            }
         }
-        run(
-            &server,
-            load,
-            connections,
-            streams,
-            Duration::from_secs(seconds),
-        )
-        .await;
+        "disk" => {
+            let (bound, turnover) = (number("max-mib", 64), number("turnover", 3));
+            flags.extend(["--max-bytes".to_owned(), format!("{bound}MiB")]);
+            let goal = (bound * turnover) as u64 * (1 << 20);
+            println!("{}\n", command_line());
+            println!(
+                "| values | written | live at the end | files at most | files at the end | at most / live | at the end / live |"
+            );
+            println!("|---|---|---|---|---|---|---|");
+            for shape in SHAPES.into_iter().filter(|shape| is_wanted(shape.name)) {
+                fill(&started(&flags), shape, connections, streams, goal).await;
+            }
+        }
+        other => panic!("--table is requests or disk, not {other}"),
+    }
+}
+
+fn started(flags: &[String]) -> CachekitServer {
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    CachekitServer::with(&flags)
+}
+
+fn command_line() -> String {
+    std::env::args().skip(1).collect::<Vec<_>>().join(" ")
+}
+
+/// Where the server keeps entries.
+enum Storage {
+    Embedded,
+    /// A server of our own, stopped when this is dropped.
+    Redis(RedisServer),
+    /// One that is there.
+    RedisAt(String),
+}
+
+impl Storage {
+    fn named(name: Option<&str>) -> Self {
+        match name {
+            None | Some("embedded") => Self::Embedded,
+            Some("redis") => Self::Redis(RedisServer::start()),
+            Some(url) if url.contains("://") => Self::RedisAt(url.to_owned()),
+            Some(other) => panic!("--storage is embedded, redis or a Redis URL, not {other}"),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded store",
+            Self::Redis(_) | Self::RedisAt(_) => "Redis storage",
+        }
+    }
+
+    fn flags(&self) -> Vec<String> {
+        let url = match self {
+            Self::Embedded => return Vec::new(),
+            Self::Redis(server) => server.url(),
+            Self::RedisAt(url) => url.clone(),
+        };
+        ["--store", "redis", "--redis-url", &url]
+            .map(str::to_owned)
+            .into()
     }
 }
 
@@ -127,6 +180,37 @@ fn options() -> HashMap<String, String> {
         .collect()
 }
 
+async fn connected(server: &CachekitServer, connections: usize) -> Vec<Arc<Client>> {
+    let mut clients = Vec::new();
+    for _ in 0..connections {
+        clients.push(Arc::new(Client::of(server, Version::Http2).await));
+    }
+    clients
+}
+
+/// A multiplicative generator, which is random enough to spread keys and to fill values that do not
+/// compress.
+struct Random(u64);
+
+impl Random {
+    fn from(seed: usize) -> Self {
+        Self(seed as u64 * 2 + 1)
+    }
+
+    fn next(&mut self) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize
+    }
+
+    fn bytes(&mut self, count: usize) -> Bytes {
+        let words = std::iter::repeat_with(|| (self.next() as u32).to_le_bytes());
+        words.flatten().take(count).collect()
+    }
+}
+
 async fn run(
     server: &CachekitServer,
     load: Load,
@@ -135,10 +219,7 @@ async fn run(
     long: Duration,
 ) {
     let value = Bytes::from(vec![7; load.size]);
-    let mut clients = Vec::new();
-    for _ in 0..connections {
-        clients.push(Arc::new(Client::of(server, Version::Http2).await));
-    }
+    let clients = connected(server, connections).await;
     let mut filling = tokio::task::JoinSet::new();
     for at in 0..connections * streams {
         let (client, value) = (clients[at % connections].clone(), value.clone());
@@ -158,14 +239,10 @@ async fn run(
     for at in 0..connections * streams {
         let (client, value) = (clients[at % connections].clone(), value.clone());
         working.spawn(async move {
-            // A multiplicative generator is random enough to spread keys.
-            let mut random = at as u64 * 2 + 1;
+            let mut random = Random::from(at);
             let mut took = Vec::new();
             while Instant::now() < end {
-                random = random
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
-                let drawn = (random >> 33) as usize;
+                let drawn = random.next();
                 let key = format!("{}:{}", load.size, drawn % load.keys);
                 let started = Instant::now();
                 let answer = if drawn / load.keys % 100 < load.writes {
@@ -187,15 +264,132 @@ async fn run(
     let mut took: Vec<Duration> = working.join_all().await.into_iter().flatten().collect();
     took.sort_unstable();
     let at = |part: usize| took[(took.len() * part / 100).min(took.len() - 1)];
-    let disk = clients[0].metric("cachekit_server_disk_bytes").await;
+    let disk = match clients[0].metric("cachekit_server_disk_bytes").await {
+        0 => "–".to_owned(), // They are Redis's.
+        bytes => format!("{} MB", bytes >> 20),
+    };
     println!(
-        "| {} | {:.0} | {:.2} ms | {:.2} ms | {} MB | {} MB |",
+        "| {} | {:.0} | {:.2} ms | {:.2} ms | {} MB | {} |",
         load.name,
         took.len() as f64 / long.as_secs_f64(),
         at(50).as_secs_f64() * 1e3,
         at(99).as_secs_f64() * 1e3,
         most >> 20,
-        disk >> 20,
+        disk,
+    );
+}
+
+/// What a quota counts for an entry besides its key and value, in bytes.
+const ENTRY_OVERHEAD: u64 = cachekit_server::ENTRY_OVERHEAD;
+
+/// Values as some program might store them.
+#[derive(Clone, Copy)]
+struct Shape {
+    name: &'static str,
+    size: usize,
+    /// Of a hundred writes, how many replace one of the first `hot` keys; the others are of keys that
+    /// no write has had before.
+    replacing: usize,
+    hot: usize,
+}
+
+const SHAPES: [Shape; 5] = [
+    Shape {
+        name: "many small: 100 B, all new",
+        size: 100,
+        replacing: 0,
+        hot: 1,
+    },
+    Shape {
+        name: "10 KB, all new",
+        size: 10_000,
+        replacing: 0,
+        hot: 1,
+    },
+    Shape {
+        name: "few large: 4 MB, all new",
+        size: 4_000_000,
+        replacing: 0,
+        hot: 1,
+    },
+    Shape {
+        name: "10 KB, 95 % onto 100 hot keys",
+        size: 10_000,
+        replacing: 95,
+        hot: 100,
+    },
+    Shape {
+        name: "100 KB, every second one replaces one of 200",
+        size: 100_000,
+        replacing: 50,
+        hot: 200,
+    },
+];
+
+/// Writes values of one shape until they have been counted for `goal` bytes, and prints what they take.
+async fn fill(
+    server: &CachekitServer,
+    shape: Shape,
+    connections: usize,
+    streams: usize,
+    goal: u64,
+) {
+    let clients = connected(server, connections).await;
+    let watching = Client::of(server, Version::Http2).await;
+    let counted = Arc::new(AtomicU64::new(0));
+    let mut writing = tokio::task::JoinSet::new();
+    for at in 0..connections * streams {
+        let (client, counted) = (clients[at % connections].clone(), counted.clone());
+        writing.spawn(async move {
+            let mut random = Random::from(at);
+            let mut written = 0;
+            while counted.load(Ordering::Relaxed) < goal {
+                let drawn = random.next();
+                let key = if drawn % 100 < shape.replacing {
+                    format!("hot:{}", drawn / 100 % shape.hot)
+                } else {
+                    format!("new:{at}:{written}")
+                };
+                let entry = (key.len() + shape.size) as u64 + ENTRY_OVERHEAD;
+                counted.fetch_add(entry, Ordering::Relaxed);
+                let put = client.put(&key, random.bytes(shape.size)).await;
+                assert_eq!(put.status, 200);
+                written += 1;
+            }
+        });
+    }
+    let files = async || watching.metric("cachekit_server_disk_bytes").await;
+    let mut most = 0;
+    while !writing.is_empty() {
+        most = most.max(files().await);
+        let pause = tokio::time::sleep(Duration::from_millis(100));
+        tokio::pin!(pause);
+        // Whoever has ended is taken out until the next look.
+        loop {
+            tokio::select! {
+                () = &mut pause => break,
+                Some(ended) = writing.join_next() => ended.expect("no write fails"),
+            }
+        }
+    }
+    // Files that are merged already leave, and what they take is counted anew.
+    let mut last = files().await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        most = most.max(last);
+        last = files().await;
+    }
+    let live = watching.metric("cachekit_server_stored_bytes").await;
+    let ratio = |files: u64| files as f64 / live.max(1) as f64;
+    println!(
+        "| {} | {} MB | {} MB | {} MB | {} MB | {:.1} | {:.1} |",
+        shape.name,
+        counted.load(Ordering::Relaxed) >> 20,
+        live >> 20,
+        most >> 20,
+        last >> 20,
+        ratio(most),
+        ratio(last),
     );
 }
 
