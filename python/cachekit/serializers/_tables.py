@@ -55,7 +55,8 @@ def write(table: Any, sink: Sink, compression: str) -> bool:
     size = _size(table)
     batch = max(1, rows * _BATCH_BYTES // size) if size > _BATCH_BYTES else rows
     options = pa.ipc.IpcWriteOptions(compression=name, use_threads=size > _ONE_THREAD)
-    sink.reserve(size + _METADATA_BYTES)
+    batches = rows // batch + 1 if rows else 1
+    sink.reserve(size + _METADATA_BYTES + batches * (512 + 128 * table.num_columns))
     with pa.PythonFile(sink, mode="w") as file, pa.ipc.new_file(file, table.schema, options=options) as writer:
         if rows:
             writer.write_table(table, max_chunksize=batch)

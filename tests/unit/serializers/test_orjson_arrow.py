@@ -224,7 +224,7 @@ def test_a_sink_gets_nothing_that_would_not_be_read(make: Any) -> None:
 def test_a_sink_gets_no_more_than_half_a_gigabyte_compressed() -> None:
     # LZ4 never compresses to a thousandth.
     table, out = pa.table({"a": np.zeros(68_000_000, dtype="i8")}), io.BytesIO()
-    with pytest.raises(TypeError, match=r"at most 512 MiB may be compressed"):
+    with pytest.raises(TypeError, match="512 MiB"):
         ArrowSerializer(compression="lz4").serialize_to_sink(table, out)
     assert not out.getvalue()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import io
 import subprocess
 import sys
 import textwrap
@@ -275,3 +276,29 @@ def test_a_small_entry_takes_no_more_memory_than_a_thousand_times_its_size() -> 
         AutoSerializer().serialize([bomb.to_pandas()])
     lz4 = ArrowSerializer(compression="lz4")
     assert lz4.deserialize(*lz4.serialize(bomb)).equals(bomb)
+
+
+@pytest.mark.parametrize("columns", [1, 8, 200])
+def test_what_is_reserved_is_enough_however_many_batches_there_are(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A buffer that grows would be in memory twice."""
+    from cachekit.serializers import _tables
+
+    class Sink(io.BytesIO):
+        reserved = 0
+
+        def reserve(self, size: int) -> None:
+            self.reserved = size
+
+        def check_shared(self, expanded: int) -> None:
+            self.written = self.tell()
+
+        def close(self) -> None:
+            """pyarrow closes what it writes to."""
+
+    monkeypatch.setattr(_tables, "_BATCH_BYTES", 4096)
+    table = pa.table({f"c{place}": np.arange(400_000 // columns) for place in range(columns)})
+    sink: Any = Sink()
+    _tables.write(table, sink, "none")
+    assert sink.written <= sink.reserved < 3 * sink.written

@@ -1,5 +1,4 @@
 use super::{ArrowError, Size, int64, message};
-use crate::envelope::MAX_BYTES;
 
 /// Tells of an Arrow IPC file, as it is written, whether [`check_arrow`](super::check_arrow) will take it.
 ///
@@ -52,7 +51,7 @@ impl ArrowMeter {
     /// Takes in the next part of the file.
     ///
     /// # Errors
-    /// [`ArrowError`] as soon as no further part can make it a file that is read.
+    /// [`ArrowError::Malformed`] for what no writer makes.
     pub fn add(&mut self, mut part: &[u8]) -> Result<(), ArrowError> {
         self.stored = self.stored.saturating_add(part.len() as u64);
         loop {
@@ -69,9 +68,6 @@ impl ArrowMeter {
             if self.pending.len() == self.next.len() {
                 let pending = std::mem::take(&mut self.pending);
                 self.next = self.step(&pending).ok_or(ArrowError::Malformed)?;
-                if self.size.announced > MAX_BYTES as u64 {
-                    self.size.check(self.stored)?;
-                }
             }
         }
     }

@@ -16,6 +16,8 @@ use flat::{Table, int32, int64};
 
 /// So much may come out of any file, however small: columns of one value compress to almost nothing.
 const ALWAYS_BYTES: u64 = 64 << 20;
+/// So many bytes for each stored one may come out of any file, however large.
+const ALWAYS_RATIO: u64 = 8;
 /// So many values may come out of any file, however small, as those of a column of nulls do.
 const ALWAYS_VALUES: u64 = 64 << 20;
 
@@ -29,7 +31,7 @@ pub enum ArrowError {
     /// The buffers announce more than their compressed form may hold.
     #[error(
         "Arrow buffers of {announced} bytes in {stored} stored ones; \
-         at most 512 MiB may be compressed, and to no less than a thousandth"
+         at most 8 for each stored one may be, or 512 MiB if that is no more than 1000 for each"
     )]
     Ratio {
         /// The bytes of the file.
@@ -51,7 +53,7 @@ pub enum ArrowError {
     /// Values that are stored once and stand in several places take more than they may.
     #[error(
         "Arrow values of {expanded} bytes in {stored} stored ones, as they share what is stored once; \
-         at most 512 MiB may be shared, and a thousandth be stored"
+         at most 8 for each stored one may, or 512 MiB if that is no more than 1000 for each"
     )]
     Shared {
         /// The bytes of the file.
@@ -61,9 +63,9 @@ pub enum ArrowError {
     },
 }
 
-/// Checks what an Arrow IPC file would take in memory: of compressed buffers at most 512 MiB and, past
-/// 64 MiB, a thousand times the file, as [envelopes](crate::envelope) may; and no more values than 8 for
-/// each stored byte and one for every 4 decompressed ones, past 64 Mi.
+/// Checks what an Arrow IPC file would take in memory: of compressed buffers at most 8 times the file, or
+/// past that 512 MiB and, past 64 MiB, a thousand times the file, as [envelopes](crate::envelope) may; and no
+/// more values than 8 for each stored byte and one for every 4 decompressed ones, past 64 Mi.
 ///
 /// # Errors
 /// [`ArrowError`] where it would take more, or what it takes cannot be told.
@@ -93,6 +95,7 @@ fn allowed(stored: u64) -> u64 {
     stored
         .saturating_mul(MAX_RATIO)
         .clamp(ALWAYS_BYTES, MAX_BYTES as u64)
+        .max(stored.saturating_mul(ALWAYS_RATIO))
 }
 
 #[derive(Default)]
