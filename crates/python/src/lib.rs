@@ -72,7 +72,7 @@ mod _native {
     use super::interop::{interop_args, interop_decode, interop_encode, interop_key};
     #[pymodule_export]
     use super::serializer::{
-        Payloads, check_arrow, check_arrow_shared, is_arrow_text, write_arrow,
+        Payloads, Sink, check_arrow, check_arrow_shared, is_arrow_text, write_arrow,
     };
     use super::{answer, fork, namespace, object, testing};
 

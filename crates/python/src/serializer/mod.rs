@@ -24,6 +24,7 @@ use pyo3::{
 
 pub(crate) use arrow::{check_arrow, check_arrow_shared, is_arrow_text, write_arrow};
 pub(crate) use payloads::Payloads;
+pub(crate) use sink::Sink;
 
 use crate::codec;
 

@@ -29,7 +29,7 @@ enum Destination {
 
 /// A file to write an Arrow IPC file to. What would not be read back is refused.
 #[pyclass(module = "cachekit._native")]
-pub(super) struct Sink {
+pub(crate) struct Sink {
     destination: Destination,
     meter: ArrowMeter,
     written: u64,
