@@ -16,7 +16,7 @@ from cachekit.backends import BackendError, FileBackend, FileBackendConfig
 from cachekit.backends.provider import DefaultBackendProvider
 from cachekit.testing import AsyncContract, BackendContract, LockContract, TTLContract
 from tests.integration.support import FORKS, Runs, ended, forked, program, wait_until
-from tests.integration.test_single_flight_processes import CALLERS, KINDS, PROCESSES, SLACK, Fleet, reports
+from tests.integration.test_single_flight_processes import KINDS, SLACK, Fleet
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forking beside threads
 
@@ -64,16 +64,6 @@ def test_both_kinds_of_functions_share_entries_with_other_instances(directory: s
     assert other.cache_info().l2_hits == 1
     other.invalidate_cache(3)
     assert fresh()[0](3)["run"] == 3
-
-
-@KINDS
-def test_one_of_all_processes_runs_it(directory: str, namespace: str, tmp_path: Path, kind: str) -> None:
-    fleet = Fleet(directory, namespace, tmp_path / "runs", kind, 0.3, 0.3)
-    fleet.start(fleet.children)
-    seen = reports(ended(fleet.children))
-    assert len(fleet.runners()) == 1
-    assert [one["outcomes"] for one in seen] == [[{"pid": fleet.runners()[0], "x": 1}] * CALLERS] * PROCESSES
-    assert max(one["took"] for one in seen) < 0.3 + 2
 
 
 @KINDS

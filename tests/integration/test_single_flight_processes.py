@@ -16,6 +16,8 @@ import pytest
 from cachekit import cache
 from cachekit.backends import RedisBackend
 from tests.integration.support import Callers, ended, outcomes, program, until, wait_until
+from tests.support.cachekit_server import CachekitServer
+from tests.support.memcached_server import MemcachedServer
 from tests.support.redis_servers import RedisServer
 
 PROCESSES, CALLERS = 8, 25
@@ -51,9 +53,24 @@ def reports(printed: list[str]) -> list[dict[str, Any]]:
     return [json.loads(text) for text in printed]
 
 
+@pytest.fixture(params=["redis", "memcached", "file", "cachekitio"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """What processes share, as `callers.py` takes it."""
+    if request.param == "file":
+        return str(tmp_path / "store")
+    if request.param == "cachekitio":
+        server: CachekitServer = request.getfixturevalue("api_environment")
+        return server.url
+    if request.param == "memcached":
+        memcached: MemcachedServer = request.getfixturevalue("memcached_server")
+        return f"memcached://{memcached.server}"
+    redis: RedisServer = request.getfixturevalue("redis_server")
+    return redis.url
+
+
 @KINDS
-def test_one_of_all_processes_runs_it(redis_server: RedisServer, namespace: str, tmp_path: Path, kind: str) -> None:
-    fleet = Fleet(redis_server.url, namespace, tmp_path / "runs", kind, 0.3, 0.3)
+def test_one_of_all_processes_runs_it(store: str, namespace: str, tmp_path: Path, kind: str) -> None:
+    fleet = Fleet(store, namespace, tmp_path / "runs", kind, 0.3, 0.3)
     fleet.start(fleet.children)
     seen = reports(ended(fleet.children))
     assert len(fleet.runners()) == 1
@@ -63,8 +80,8 @@ def test_one_of_all_processes_runs_it(redis_server: RedisServer, namespace: str,
 
 
 @KINDS
-def test_the_holder_is_killed(redis_server: RedisServer, namespace: str, tmp_path: Path, kind: str) -> None:
-    fleet = Fleet(redis_server.url, namespace, tmp_path / "runs", kind, 600, 0.2)
+def test_the_holder_is_killed(store: str, namespace: str, tmp_path: Path, kind: str) -> None:
+    fleet = Fleet(store, namespace, tmp_path / "runs", kind, 600, 0.2)
     fleet.start(fleet.children)
     wait_until("one of them runs", lambda: len(fleet.runners()) == 1)
     (holder,) = fleet.runners()
@@ -80,9 +97,9 @@ def test_the_holder_is_killed(redis_server: RedisServer, namespace: str, tmp_pat
 
 
 @KINDS
-def test_the_holder_is_frozen(redis_server: RedisServer, namespace: str, tmp_path: Path, kind: str) -> None:
+def test_the_holder_is_frozen(store: str, namespace: str, tmp_path: Path, kind: str) -> None:
     """It renews no longer, so another takes over; when it thaws, its own callers get values too."""
-    fleet = Fleet(redis_server.url, namespace, tmp_path / "runs", kind, 0.6, 0.1)
+    fleet = Fleet(store, namespace, tmp_path / "runs", kind, 0.6, 0.1)
     fleet.start(fleet.children)
     wait_until("one of them runs", lambda: len(fleet.runners()) == 1)
     (holder,) = fleet.runners()
@@ -98,9 +115,9 @@ def test_the_holder_is_frozen(redis_server: RedisServer, namespace: str, tmp_pat
     assert all(isinstance(outcome, dict) for outcome in thawed["outcomes"])
 
 
-def test_a_long_run_keeps_its_lock(redis_server: RedisServer, namespace: str, tmp_path: Path) -> None:
+def test_a_long_run_keeps_its_lock(store: str, namespace: str, tmp_path: Path) -> None:
     """A function that runs for longer than the lease: the lease is renewed, nobody takes over."""
-    fleet = Fleet(redis_server.url, namespace, tmp_path / "runs", "threads", LEASE + 1.5, 0.1)
+    fleet = Fleet(store, namespace, tmp_path / "runs", "threads", LEASE + 1.5, 0.1)
     fleet.start(fleet.children)
     seen = reports(ended(fleet.children))
     assert len(fleet.runners()) == 1

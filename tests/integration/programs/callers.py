@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from cachekit import cache
-from cachekit.backends import FileBackend, FileBackendConfig, MemcachedBackend, RedisBackend
+from cachekit.backends import BaseBackend, FileBackend, FileBackendConfig, MemcachedBackend, RedisBackend
+from cachekit.backends.cachekitio import CachekitIOBackend
 from tests.integration.support import together
 
 url, namespace, runs_file, kind, count, first, later = sys.argv[1:]
-backend: FileBackend | MemcachedBackend | RedisBackend
+backend: BaseBackend
 if url.startswith("/"):
     backend = FileBackend(FileBackendConfig(cache_dir=url))
+elif url.startswith("https:"):
+    backend = CachekitIOBackend()  # its key comes with its address
 else:
     backend = MemcachedBackend(url) if url.startswith("memcached:") else RedisBackend(url)
 
