@@ -137,6 +137,9 @@ impl AsyncCall {
         let core = self.core.clone_ref(py);
         let core = core.get();
         if self.resolved.is_none() {
+            if core.is_disabled(py)? {
+                return Ok((ALONE, None));
+            }
             let resolved = core.resolve(py)?;
             core.warn_if_local(py, &resolved, self.scope);
             self.resolved = Some(resolved);

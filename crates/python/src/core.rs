@@ -34,6 +34,7 @@ use pyo3::{
 };
 
 use crate::{
+    answer::DISABLED,
     backend::{self, Resolved},
     clock::CLOCK,
     codec::{ArgPolicy, Scope},
@@ -134,6 +135,22 @@ impl Core {
     /// Lets the next [`warn_once`](Self::warn_once) of this kind speak again.
     pub(crate) fn warn_again(&self, kind: Once) {
         self.warned.fetch_and(!(kind as u32), Ordering::Relaxed);
+    }
+
+    /// Whether a call that is not answered from L1 is to run uncached. Until the settings were read, which
+    /// the first such call does, [`DISABLED`] does not tell.
+    ///
+    /// # Errors
+    /// `ConfigurationError` for a variable with a wrong value.
+    pub(crate) fn is_disabled(&self, py: Python<'_>) -> PyResult<bool> {
+        static CURRENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let known = self.resolved.lock().is_some();
+        if !known {
+            CURRENT
+                .import(py, "cachekit.config.effective", "current")?
+                .call0()?;
+        }
+        Ok(DISABLED.load(Ordering::Relaxed))
     }
 
     /// The backend, found at first use. `None` is L1 only.

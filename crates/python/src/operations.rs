@@ -1,9 +1,6 @@
 //! What is asked of a cached function beside calling it: forget, look, count, report.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::UNIX_EPOCH,
-};
+use std::{sync::Arc, time::UNIX_EPOCH};
 
 use cachekit::{
     encryption::{Refusal, Tier},
@@ -19,7 +16,6 @@ use pyo3::{
 };
 
 use crate::{
-    answer::DISABLED,
     async_call::{AsyncCall, Purpose},
     backend::Resolved,
     bridge::LoopBridge,
@@ -435,7 +431,7 @@ impl Core {
         args: &Bound<'_, PyTuple>,
         kwargs: &Bound<'_, PyDict>,
     ) -> PyResult<Py<PyAny>> {
-        let key = match DISABLED.load(Ordering::Relaxed) {
+        let key = match this.get().is_disabled(this.py())? {
             true => None,
             false => Self::l1_key(this, args, kwargs)?,
         };
@@ -455,7 +451,7 @@ impl Core {
         args: &Bound<'_, PyTuple>,
         kwargs: &Bound<'_, PyDict>,
     ) -> PyResult<Option<AsyncCall>> {
-        if DISABLED.load(Ordering::Relaxed) {
+        if this.get().is_disabled(this.py())? {
             return Ok(None);
         }
         let Some((key, scope)) = Self::l1_key(this, args, kwargs)? else {

@@ -71,6 +71,7 @@ pub(crate) fn call_missed(
         Turn::Done(value) => Ok(value),
         Turn::Lead(filling) => lead(py, &core.get().func, filling, args),
         Turn::Alone => run_alone(py, core.get(), args),
+        Turn::Disabled => args.call(py, &core.get().func),
     }
 }
 
@@ -82,6 +83,8 @@ enum Turn {
     Lead(Box<Filling>),
     /// By running the function itself.
     Alone,
+    /// The same, and nothing counts it: the settings turn caching off.
+    Disabled,
 }
 
 /// Joins the key's flight, and waits for it where another caller leads.
@@ -91,6 +94,9 @@ enum Turn {
 #[inline(never)]
 fn turn(py: Python<'_>, core: &Bound<'_, Core>, key: &[u8], scope: Scope) -> PyResult<Turn> {
     let this = core.get();
+    if this.is_disabled(py)? {
+        return Ok(Turn::Disabled);
+    }
     let resolved = this.resolve(py)?;
     this.warn_if_local(py, &resolved, scope);
     let leading = leading(py)?;

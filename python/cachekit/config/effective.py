@@ -61,9 +61,10 @@ def configured() -> CachekitConfig | None:
 def replace(config: CachekitConfig | None) -> None:
     """Makes `config` the settings in force, or the environment's for None; functions look again."""
     global _configured, _current
-    _configured, _current = config, None
-    from cachekit import registry
+    from cachekit import registry, switches
 
+    switches.apply_setting(False)  # Calls that run uncached read no settings: they would never learn of these.
+    _configured, _current = config, None
     registry.look_again()
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
-from typing import Any
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable
 
 import pytest
 
@@ -214,17 +219,125 @@ def test_what_the_decorator_gives_beats_the_settings(monkeypatch: pytest.MonkeyP
     assert calls == ["kept", "left", "left"]
 
 
-def test_disabled_by_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+def test_disabled_by_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def make(version: str) -> tuple[Any, Any]:
+        @cache(namespace="disabled")
+        def f(x: int) -> str:
+            return version
+
+        @cache(namespace="disabled")
+        async def g(x: int) -> str:
+            return version
+
+        return f, g
+
+    def thrice(version: str) -> list[str]:
+        f, g = make(version)
+        return [f(1) for _ in range(3)] + [asyncio.run(g(1)) for _ in range(3)]
+
+    monkeypatch.setenv("CACHEKIT_FILE_CACHE_DIR", str(tmp_path / "warm"))
+    assert thrice("old") == ["old"] * 6
+    monkeypatch.setenv("CACHEKIT_DISABLED", "1")
+    reset_settings()  # as in a new process: the settings were not read yet
+    assert thrice("new") == ["new"] * 6
+    reset_settings()
+    monkeypatch.setenv("CACHEKIT_FILE_CACHE_DIR", str(tmp_path / "empty"))
+    assert thrice("new") == ["new"] * 6
+    assert not (tmp_path / "empty").exists()
+    monkeypatch.delenv("CACHEKIT_DISABLED")
+    monkeypatch.setenv("CACHEKIT_FILE_CACHE_DIR", str(tmp_path / "warm"))
+    reset_settings()
+    assert thrice("new") == ["old"] * 6
+
+
+def test_disabled_by_variable_in_a_new_process(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys; from cachekit import cache\n"
+        "@cache(namespace='p')\n"
+        "def f(x): return sys.argv[1]\n"
+        "@cache(namespace='p')\n"
+        "async def g(x): return sys.argv[1]\n"
+        "calls = [f(1), f(1)] if sys.argv[2] == 'f' else [asyncio.run(g(1)), asyncio.run(g(1))]\n"
+        "print(*calls, end='')"
+    )
+
+    def run(version: str, function: str, **variables: str) -> str:
+        environment = {**os.environ, "CACHEKIT_FILE_CACHE_DIR": str(tmp_path), **variables}
+        command = [sys.executable, "-c", program, version, function]
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, timeout=60)
+        return done.stdout.decode()
+
+    for function in "fg":
+        assert run("off", function, CACHEKIT_DISABLED="1") == "off off"
+        assert run("old", function) == "old old"
+        assert run("new", function, CACHEKIT_DISABLED="1") == "new new"
+        assert run("new", function) == "old old"
+
+
+def test_what_disabled_counts_and_replaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEKIT_DISABLED", "1")
+    calls: list[int] = []
 
     @cache(backend=None)
-    def f() -> None:
+    def f() -> int:
         calls.append(1)
+        return len(calls)
 
-    monkeypatch.setenv("CACHEKIT_DISABLED", "1")
-    f()
-    f()
-    assert len(calls) == 2
+    @cache(backend=None)
+    async def g() -> int:
+        return f.__wrapped__()
+
+    assert f.refresh() == 1
+    assert f() == 2
+    assert (f.cache_info().hits, f.cache_info().misses) == (0, 0)
+    reset_settings()
+    assert asyncio.run(g.refresh()) == 3
+    reset_settings()
+    assert asyncio.run(g()) == 4
+    assert (g.cache_info().hits, g.cache_info().misses) == (0, 0)
+    monkeypatch.delenv("CACHEKIT_DISABLED")
+    reset_settings()
+    assert f() == 5
+    assert asyncio.run(g()) == 6
+
+
+@pytest.mark.parametrize("back", [lambda: configure(CachekitConfig(disabled=False)), reset_settings])
+def test_what_was_disabled_comes_back(back: Callable[[], None]) -> None:
+    def counting() -> Any:
+        calls: list[int] = []
+
+        @cache(backend=None)
+        def f() -> int:
+            calls.append(1)
+            return len(calls)
+
+        return f
+
+    before = counting()
+    assert [before(), before()] == [1, 1]
+    configure(CachekitConfig(disabled=True))
+    assert [before(), before()] == [2, 3]
+    between = counting()
+    assert [between(), between()] == [1, 2]
+    back()
+    assert [before(), before()] == [4, 4]
+    assert [between(), between()] == [3, 3]
+    after = counting()
+    assert [after(), after()] == [1, 1]
+
+
+def test_a_block_stays_disabled_while_the_settings_change() -> None:
+    calls: list[int] = []
+
+    @cache(backend=None)
+    def f() -> int:
+        calls.append(1)
+        return len(calls)
+
+    with cachekit.disabled():
+        configure(CachekitConfig(disabled=False))
+        assert [f(), f()] == [1, 2]
+    assert [f(), f()] == [3, 3]
 
 
 def test_look_alikes_get_a_hint(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
