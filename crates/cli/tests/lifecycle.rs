@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use cachekit::backends::{Backend, CachekitIOBackend, CachekitIOConfig};
 use cachekit_testkit::TempDir;
 use cachekit_testkit::servers::{CachekitServer, Certificates, wait_until};
 use common::{Client, Version, eventually};
@@ -157,6 +158,28 @@ async fn a_drain_loses_nothing_and_turns_unready_first() {
             );
         }
     }
+}
+
+/// A blocking client reads its connection only while it asks something, so that it hears of nothing.
+#[test]
+fn an_idle_blocking_client_does_not_hold_up_a_drain() {
+    let mut server = CachekitServer::start();
+    // SAFETY: no other thread of this process, which is this test's own, reads or writes the
+    // environment.
+    unsafe { std::env::set_var("SSL_CERT_FILE", server.ca()) };
+    let config = CachekitIOConfig::with_custom_host(&server.url(), server.key());
+    let client = CachekitIOBackend::new(config.expect("a good URL"));
+    let timeout = Duration::from_secs(10);
+    client.set("k", b"v", None, timeout).expect("set");
+    let started = Instant::now();
+    server.signal("TERM");
+    wait_until("the server has ended", || !server.is_running());
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(!server.log().contains("cut off"), "{}", server.log());
+    server.restart();
+    let found = client.get("k", false, timeout).expect("it connects again");
+    assert_eq!(found.expect("an entry").value, "v");
 }
 
 #[tokio::test(flavor = "multi_thread")]

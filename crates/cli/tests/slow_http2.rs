@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cachekit_testkit::servers::CachekitServer;
+use cachekit_testkit::servers::{CachekitServer, wait_until};
 use common::{Client, Version, eventually};
 use http_body_util::{BodyExt, Empty, combinators::BoxBody};
 use hyper::Request;
@@ -21,8 +21,8 @@ use tokio::time::{Interval, interval};
 /// A time that is enough for anything on a busy machine.
 const MOST: Duration = Duration::from_secs(15);
 
-/// A body of a byte now and then, without end.
-struct Drops(Interval);
+/// A body of so many bytes, one now and then.
+struct Drops(Interval, usize);
 
 impl Body for Drops {
     type Data = Bytes;
@@ -33,6 +33,10 @@ impl Body for Drops {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         ready!(self.0.poll_tick(context));
+        match self.1.checked_sub(1) {
+            Some(left) => self.1 = left,
+            None => return Poll::Ready(None),
+        }
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"a")))))
     }
 }
@@ -69,7 +73,7 @@ fn request(
 async fn a_body_in_drops_is_refused_and_its_neighbours_are_served() {
     let server = CachekitServer::with(&["--body-timeout", "500ms", "--min-rate", "1MiB"]);
     let (mut sender, _connection) = connect(&server, 1 << 16).await;
-    let drops = Drops(interval(Duration::from_millis(20))).boxed();
+    let drops = Drops(interval(Duration::from_millis(20)), usize::MAX).boxed();
     let dribbling = sender.send_request(request(&server, "PUT", "slow", drops));
     let mut other = sender.clone();
     let served = async {
@@ -87,6 +91,27 @@ async fn a_body_in_drops_is_refused_and_its_neighbours_are_served() {
     assert_eq!(sender.send_request(asked).await.unwrap().status(), 404);
     let client = Client::of(&server, Version::Http2).await;
     assert_eq!(client.metric("cachekit_server_in_flight_bytes").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_arrives_slowly_is_taken_whole_during_a_drain() {
+    let mut server = CachekitServer::start();
+    let (mut sender, connection) = connect(&server, 1 << 16).await;
+    let drops = Drops(interval(Duration::from_millis(100)), 40).boxed();
+    let asked = sender.send_request(request(&server, "PUT", "slow", drops));
+    let ended = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        server.signal("TERM");
+        connection.await.unwrap();
+    };
+    let both = async { tokio::join!(asked, ended) };
+    let (answer, ()) = tokio::time::timeout(MOST, both).await.unwrap();
+    assert_eq!(answer.unwrap().status(), 200);
+    wait_until("the server has ended", || !server.is_running());
+    assert!(!server.log().contains("cut off"), "{}", server.log());
+    server.restart();
+    let client = Client::of(&server, Version::Http2).await;
+    assert_eq!(client.get("slow").await.body, [b'a'; 40][..]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

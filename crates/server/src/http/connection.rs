@@ -19,9 +19,12 @@ use crate::metrics::Metrics;
 
 /// How often a connection is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a peer has to notice that its connection is to end. Clients that read only while they
+/// ask something never do.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves the requests that come over `stream` until either side ends it. When `drain` turns true,
-/// running requests end and no other is taken.
+/// running requests end, and the connection with them.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
@@ -62,11 +65,16 @@ pub(super) async fn serve(
         if end.is_some_and(|end| end <= now) {
             return;
         }
-        match peer.judge(now, first, config.idle_timeout) {
+        let verdict = if draining {
+            peer.judge(now, Duration::ZERO, Duration::ZERO)
+        } else {
+            peer.judge(now, first, config.idle_timeout)
+        };
+        match verdict {
             Verdict::Fine => end = None,
             Verdict::Idle if end.is_none() => {
                 connection.as_mut().graceful_shutdown();
-                end = Some(now + first.min(Duration::from_secs(1)));
+                end = Some(now + first.min(FAREWELL));
             }
             Verdict::Idle => {}
             Verdict::Dawdles => {
