@@ -11,7 +11,7 @@ use cachekit_wire::{
     frame::{self, Extension, Frame, FrameError, Header, Serializer},
     interop,
     keys::SerializerCode,
-    payload::{CHECKSUM_BYTES, Wrap, checksum_bytes, open_checked},
+    payload::{ARROW, CHECKSUM_BYTES, Wrap, checksum_bytes, open_checked},
 };
 
 use crate::encryption::{Refused, Sealed, Sealer};
@@ -165,6 +165,9 @@ pub fn seal(
     payload.encrypt(sealer, &mut header);
     let mut head = Vec::new();
     frame::write(&header, &mut head);
+    if header.format == ARROW && !header.encrypted {
+        frame::round(&mut head, CHECKSUM_BYTES);
+    }
     payload.prepend(&head);
     Ok(payload.finish())
 }

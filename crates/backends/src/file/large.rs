@@ -26,6 +26,7 @@ pub(super) struct Draft {
     live: Arc<Live>,
     file: File,
     name: Option<String>,
+    key: String,
     record: Record,
     hasher: XxHash3_64,
     written: u64,
@@ -51,25 +52,20 @@ impl Draft {
         let name = draft_name(live.alive.own()?);
         let file = live.directory.new_large(&name)?;
         let id = live.new_id();
-        let mut hasher = Record::hasher(id);
-        hasher.write(key.as_bytes());
-        let draft = Self {
+        Ok(Self {
             live: Arc::clone(live),
             file,
             name: Some(name),
+            key: key.to_owned(),
             record: Record {
                 key: key.len() as u32,
                 value: len,
                 id,
                 check: 0,
             },
-            hasher,
-            written: (Record::LEN + key.len()) as u64,
-        };
-        draft
-            .file
-            .write_all_at(key.as_bytes(), Record::LEN as u64)?;
-        Ok(draft)
+            hasher: Record::hasher(id),
+            written: Record::LEN as u64,
+        })
     }
 
     /// Appends a part of the value.
@@ -82,6 +78,8 @@ impl Draft {
 
     /// Ends the record.
     pub(super) fn finish(&mut self) -> io::Result<()> {
+        let key = std::mem::take(&mut self.key);
+        self.write(key.as_bytes())?;
         self.record.check = self.hasher.finish();
         self.file.write_all_at(&self.record.to_bytes(), 0)
     }

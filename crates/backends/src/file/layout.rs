@@ -304,8 +304,9 @@ impl Slot {
     }
 }
 
-/// What precedes a key and its value: `"CKR\x01"`, the key's length, the value's length, the write's
-/// number, and the check over all of it.
+/// What precedes a value and its key: `"CKR\x02"`, the key's length, the value's length, the write's
+/// number, and the check over all of it. The value comes first, so that it begins at a round address
+/// where the record does: what reads numbers in place needs that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) key: u32,
@@ -314,12 +315,12 @@ pub(super) struct Record {
     pub(super) check: u64,
 }
 
-const RECORD_MAGIC: [u8; 4] = *b"CKR\x01";
+const RECORD_MAGIC: [u8; 4] = *b"CKR\x02";
 
 impl Record {
     pub(super) const LEN: usize = 32;
 
-    /// The check's hasher, to be fed the key and then the value.
+    /// The check's hasher, to be fed the value and then the key.
     pub(super) fn hasher(id: u64) -> XxHash3_64 {
         XxHash3_64::with_seed(id)
     }
@@ -343,8 +344,8 @@ impl Record {
     pub(super) fn encode(key: &str, value: &[u8], id: u64) -> Vec<u8> {
         let mut out = Vec::with_capacity(Self::LEN + key.len() + value.len());
         out.extend_from_slice(&[0; Self::LEN]);
-        out.extend_from_slice(key.as_bytes());
         out.extend_from_slice(value);
+        out.extend_from_slice(key.as_bytes());
         let record = Self {
             key: key.len() as u32,
             value: value.len() as u64,
@@ -359,14 +360,13 @@ impl Record {
     /// only checked where `verify` says so.
     pub(super) fn decode(bytes: &[u8], id: u64, verify: bool) -> Option<(&str, &[u8])> {
         let (head, rest) = bytes.split_at_checked(Self::LEN)?;
-        let (key, value) = (u32_at(head, 4) as usize, u64_at(head, 8));
-        let whole = head[..4] == RECORD_MAGIC
-            && u64_at(head, 16) == id
-            && rest.len().checked_sub(key)? as u64 == value;
+        let key_at = rest.len().checked_sub(u32_at(head, 4) as usize)?;
+        let whole =
+            head[..4] == RECORD_MAGIC && u64_at(head, 16) == id && key_at as u64 == u64_at(head, 8);
         if !whole || verify && u64_at(head, 24) != XxHash3_64::oneshot_with_seed(id, rest) {
             return None;
         }
-        let (key, value) = rest.split_at(key);
+        let (value, key) = rest.split_at(key_at);
         Some((std::str::from_utf8(key).ok()?, value))
     }
 }

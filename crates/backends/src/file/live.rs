@@ -251,8 +251,10 @@ impl Live {
             return Ok(None);
         };
         let parts = Record::decode(&record, slot.id, verify);
-        let is_it = parts.is_some_and(|(found, _)| found == key);
-        Ok(is_it.then(|| record.slice(Record::LEN + key.len()..)))
+        let value = parts
+            .filter(|(found, _)| *found == key)
+            .map(|(_, value)| value);
+        Ok(value.map(|value| record.slice_ref(value)))
     }
 
     /// Tells eviction that a slot was read.

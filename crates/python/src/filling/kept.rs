@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use cachekit::payload;
-use cachekit_wire::frame;
+use cachekit_wire::{frame, payload::ARROW};
 use pyo3::prelude::*;
 
 use super::Filling;
@@ -63,7 +63,18 @@ pub(super) fn isolated(object: &Bound<'_, PyAny>) -> Option<(Kept, u64)> {
 
 /// An entry that is not encrypted as L1 holds its bytes, with their weight; each hit decodes anew.
 pub(super) fn as_stored(stored: &Bytes) -> Option<(Kept, u64)> {
-    let plain = frame::parse(stored).is_ok_and(|frame| !frame.header.encrypted);
+    let header = frame::parse(stored).ok()?.header;
+    if header.encrypted {
+        return None;
+    }
     let weight = (stored.len() + size_of::<Bytes>()) as u64;
-    plain.then(|| (Kept::Stored(Box::new(stored.clone())), weight))
+    // Every hit would copy the columns of a table that does not begin at a round address, which what is cut
+    // out of a connection's buffer seldom does.
+    let is_round = stored.as_ptr().addr().is_multiple_of(align_of::<u64>());
+    let stored = if is_round || header.format != ARROW {
+        stored.clone()
+    } else {
+        Bytes::copy_from_slice(stored)
+    };
+    Some((Kept::Stored(Box::new(stored)), weight))
 }

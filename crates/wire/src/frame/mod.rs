@@ -22,7 +22,7 @@ mod write;
 pub use error::FrameError;
 pub use extension::Extension;
 pub use header::{Header, Serializer};
-pub use write::write;
+pub use write::{round, write};
 
 use std::borrow::Cow;
 

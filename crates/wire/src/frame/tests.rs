@@ -392,3 +392,21 @@ fn the_form_before_frames_is_read() {
         Err(FrameError::BadBase64 { position: 5 })
     );
 }
+
+#[test]
+fn a_rounded_head_says_the_same_and_ends_at_a_round_place() {
+    for digits in 0..70 {
+        let mut header = Header::msgpack(Serializer::Arrow, false);
+        header.encoding = "8".repeat(digits).into();
+        let mut head = Vec::new();
+        write(&header, &mut head);
+        round(&mut head, 8);
+        assert_eq!((head.len() + 8) % 64, 0);
+        head.extend_from_slice(b"the payload");
+        let frame = parse(&head).expect("a frame");
+        assert_eq!(
+            (&frame.header, &*frame.payload),
+            (&header, &b"the payload"[..])
+        );
+    }
+}

@@ -1,4 +1,4 @@
-use super::{Header, MAGIC, VERSION, plain};
+use super::{Header, MAGIC, PREAMBLE, VERSION, plain};
 
 /// Appends magic, version, length and JSON of `header`; the caller appends the payload.
 ///
@@ -33,6 +33,18 @@ pub fn write(header: &Header, out: &mut Vec<u8>) {
     out.push(b'}');
     let len = u32::try_from(out.len() - length_at - 4).expect("a header of names is below 4 GiB");
     out[length_at..length_at + 4].copy_from_slice(&len.to_be_bytes());
+}
+
+/// Lengthens a frame's head, as [`write`] has made it in `head`, by spaces that mean nothing, so that what
+/// stands `behind` bytes after it begins at a multiple of 64 of the frame. Numbers that are read where they
+/// lie need a round address, and are copied from any other.
+pub fn round(head: &mut Vec<u8>, behind: usize) {
+    let at = head.len() + behind;
+    let spaces = at.next_multiple_of(64) - at;
+    let brace = head.len() - 1;
+    head.splice(brace..brace, std::iter::repeat_n(b' ', spaces));
+    let len = u32::try_from(head.len() - PREAMBLE).expect("a header of names is below 4 GiB");
+    head[PREAMBLE - 4..PREAMBLE].copy_from_slice(&len.to_be_bytes());
 }
 
 /// `{"s": …, "m": {…}, "v": "2.0"`, without the closing brace.
