@@ -34,6 +34,18 @@ class Reversed:
         return bytes(data)[::-1].decode()
 
 
+class Raw:
+    """A serializer of a user's that takes any bytes for a value."""
+
+    cross_sdk_compatible = True
+
+    def serialize(self, obj: Any) -> tuple[bytes, SerializationMetadata]:
+        return bytes(obj), SerializationMetadata(SerializationFormat.MSGPACK)
+
+    def deserialize(self, data: Any, metadata: Any = None) -> bytes:
+        return bytes(data)
+
+
 VALUES: dict[str, Any] = {
     "default": {"a": [1, 2]},
     "auto": {"a": (1, {2}), "b": uuid.UUID(int=1), "c": Decimal(1)},
@@ -54,6 +66,10 @@ LETTERS = {"default": "s", "auto": "a", "orjson": "o", "arrow": "w", "custom": "
 
 def equal(one: Any, other: Any) -> bool:
     return one.equals(other) if hasattr(one, "equals") else one == other and type(one) is type(other)
+
+
+def same(one: Any, other: Any) -> bool:
+    return np.array_equal(one, other) if isinstance(other, np.ndarray) else equal(one, other)
 
 
 class Function:
@@ -113,6 +129,81 @@ def test_a_changed_serializer_is_explained_once_and_overwrites(
     said = [record.message for record in caplog.records if "written by serializer" in record.message]
     assert len(said) == 1
     assert before.replace("custom", "Reversed") in said[0]
+
+
+ENCRYPTED = {"encryption": True, "master_key": "ab" * 32}
+# Two values of each form that a payload has, and whether it is in an envelope, behind a checksum, or behind one always.
+FORMS: dict[str, tuple[Any, Any, Any, str]] = {
+    "default": ("std", {"price": 10}, {"price": 11}, "envelope"),
+    "auto": ("auto", {"at": (1, {2})}, {"at": (3,)}, "envelope"),
+    "auto-series": ("auto", pd.Series([1]), pd.Series([2]), "envelope"),
+    "auto-array": ("auto", np.arange(3), np.arange(4), "checksum"),
+    "auto-frame": ("auto", pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [2]}), "always"),
+    "arrow": ("arrow", pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [2]}), "always"),
+    "orjson": ("orjson", {"price": 10}, {"price": 11}, "checksum"),
+    "custom": (Raw(), b"old", b"new", "checksum"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("encryption", [{}, ENCRYPTED], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("l1", [True, False], ids=["l1", "no-l1"])
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("read", [True, False])
+def test_entries_of_the_other_integrity_setting_are_never_taken_for_what_they_are_not(
+    function: Any, form: str, encryption: Any, l1: bool, written: bool, read: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`key=` names no setting, so that both meet under one key: the stored value, or a miss that is explained once."""
+    serializer, stored, computed, wrap = FORMS[form]
+    old, new = function(stored), function(computed)
+    new._namespace = old._namespace
+    options: dict[str, Any] = {"key": lambda: "item", "l1_enabled": l1, **encryption}
+    old.cached(serializer, integrity_checking=written, **options)()
+    reader = new.cached(serializer, integrity_checking=read, **options)
+    with caplog.at_level(logging.WARNING, logger="cachekit"):
+        values = [reader() for _ in range(3)]
+    is_hit = written == read or wrap == "always" or (wrap == "envelope" and written)
+    assert all(same(value, stored if is_hit else computed) for value in values)
+    assert new.runs == (0 if is_hit else 1)
+    assert reader.cache_info().hits == (3 if is_hit else 2)
+    said = [
+        record.message for record in caplog.records if "overwritten" in record.message or "damaged" in record.message
+    ]
+    assert len(said) == (0 if is_hit else 1), said
+    if wrap == "envelope" and not is_hit:
+        assert "written without integrity checking" in said[0]
+        assert not any("refused" in record.message for record in caplog.records), "no sign of an attack"
+
+
+@pytest.mark.parametrize("serializer", ["std", "auto"])
+def test_an_envelope_whose_header_does_not_tell_of_it_is_no_value(namespace: str, serializer: str) -> None:
+    store, runs = Store(), Runs()
+    options: dict[str, Any] = {"key": lambda: "item", "serializer": serializer, "l1_enabled": False}
+    cache(backend=store, namespace=namespace, **options)(lambda: "old")()
+    key, entry = store.entry()
+    said = header(entry)
+    del said["m"]["compressed"]
+    store.values[key] = with_header(entry, said)
+    reader = cache(backend=store, namespace=namespace, integrity_checking=False, **options)(lambda: [runs()])
+    assert reader() == reader() == [1]
+    store.values[key] = with_header(entry, said)
+    checking = cache(backend=store, namespace=namespace, **options)(lambda: [runs()])
+    assert checking() == "old", "where it is expected, it need not be told of"
+
+
+def test_bytes_that_start_as_arrow_files_do_are_a_value_without_a_checksum(function: Any) -> None:
+    work = function(b"ARROW1 and more")
+    cached = work.cached(Raw(), integrity_checking=False)
+    assert [cached(), cached()] == [b"ARROW1 and more"] * 2
+    assert work.runs == 1
+
+
+@pytest.mark.parametrize("serializer", [StandardSerializer, AutoSerializer])
+def test_a_serializer_opens_the_envelope_that_metadata_tells_of(serializer: Any) -> None:
+    for integrity in (True, False):
+        payload, metadata = serializer(enable_integrity_checking=integrity).serialize({"a": 1})
+        assert metadata.compressed == integrity
+        assert serializer(enable_integrity_checking=False).deserialize(payload, metadata) == {"a": 1}
 
 
 def test_an_entry_that_names_no_serializer_is_of_the_functions_own(namespace: str) -> None:

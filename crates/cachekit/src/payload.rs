@@ -131,6 +131,17 @@ pub enum Unusable {
         /// The name that was expected.
         expected: String,
     },
+    /// Written with the other setting of integrity checking, under a key that does not tell: a miss
+    /// that is overwritten.
+    #[error(
+        "written {} integrity checking, which this function has {}; it is recomputed and overwritten",
+        if *checked { "with" } else { "without" },
+        if *checked { "off" } else { "on" }
+    )]
+    OtherIntegrity {
+        /// Whether it has the checksum.
+        checked: bool,
+    },
     /// Encrypted, and this function cannot decrypt.
     #[error("encrypted, and this function has no key; it is recomputed and overwritten")]
     Encrypted,
@@ -221,8 +232,10 @@ const _: () = assert!(Body::ROOM > CHECKSUM_BYTES);
 
 /// Unwraps an entry's bytes and hands the body to `read`, with the header that says what it is and
 /// what our own writers say of the entry. Whether there is an envelope or a checksum is said by the
-/// policy's integrity, which is part of the key; published readers go by that too. The body of an
-/// entry in plain that is in no envelope lies within `stored`.
+/// policy's integrity, which is part of the keys that cachekit makes; published readers go by that.
+/// Under keys of a user's own the writer's may differ: an envelope that the header tells of is opened,
+/// anything else of the other kind refused. The body of an entry in plain that is in no envelope lies
+/// within `stored`.
 ///
 /// With a `sealer` encrypted entries are read, and entries in plain refused if it encrypts.
 ///
@@ -322,9 +335,34 @@ fn hand_out<R>(
             expected: policy.serializer.name().to_owned(),
         });
     }
+    let wrap = Wrap::found(&header, policy.integrity);
+    if wrap == Wrap::Bare && is_checked(&header, payload, scratch) {
+        return Err(Unusable::OtherIntegrity { checked: true });
+    }
+    let bare = wrap == Wrap::Envelope && !header.compressed;
     let body = unwrap(&mut header, payload, policy.integrity, scratch);
-    let body = body.map_err(Unusable::Corrupt)?;
+    let body = body.map_err(|error| match bare {
+        true => Unusable::OtherIntegrity { checked: false },
+        false => Unusable::Corrupt(error),
+    })?;
     read(body, &header).map_err(Unusable::Corrupt)
+}
+
+/// Whether a payload has the envelope or the checksum that `header` does not tell of. One that
+/// verifies is none by chance, and its bytes as they stand could pass for a value.
+fn is_checked(header: &Header, payload: &[u8], scratch: &mut Vec<u8>) -> bool {
+    match Wrap::of(header, true) {
+        // Most values end at their first byte, which is that of four parts, in order or named.
+        Wrap::Envelope => {
+            matches!(payload, [0x94 | 0x84, ..]) && envelope::open(payload, scratch).is_ok()
+        }
+        // The body of an array tells itself apart, and may be large.
+        Wrap::Checksum if header.serializer == Serializer::Auto => false,
+        Wrap::Checksum => payload
+            .split_first_chunk()
+            .is_some_and(|(sum, body)| *sum == checksum_bytes(body)),
+        Wrap::Bare => false,
+    }
 }
 
 /// The body within a payload, which is in `scratch` where it was in an envelope.
@@ -339,7 +377,7 @@ pub fn unwrap<'a>(
     integrity: bool,
     scratch: &'a mut Vec<u8>,
 ) -> Result<&'a [u8], String> {
-    match Wrap::of(header, integrity) {
+    match Wrap::found(header, integrity) {
         Wrap::Envelope => {
             let name = envelope::open(payload, scratch).map_err(|error| error.to_string())?;
             if header.serializer == Serializer::Auto {

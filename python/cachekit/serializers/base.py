@@ -131,8 +131,8 @@ class NativeSerializer:
     def deserialize(self, data: bytes | memoryview, metadata: SerializationMetadata | None = None) -> Any:
         """The value of a payload. SerializationError for damaged or foreign bytes."""
         if metadata is None:
-            return self._payloads.deserialize(data, None, None)
-        return self._payloads.deserialize(data, metadata.format.value, metadata.original_type)
+            return self._payloads.deserialize(data, None, None, False)
+        return self._payloads.deserialize(data, metadata.format.value, metadata.original_type, metadata.compressed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._arguments()

@@ -100,7 +100,7 @@ impl Payloads {
         }
     }
 
-    /// The value of a payload with this format and original type.
+    /// The value of a payload that its metadata describes so.
     ///
     /// # Errors
     /// SerializationError for damaged or foreign bytes.
@@ -110,6 +110,7 @@ impl Payloads {
         data: &Bound<'py, PyAny>,
         format: Option<String>,
         original_type: Option<String>,
+        compressed: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let stored = match data.extract::<PyBackedBytes>() {
             // What never changes need not be copied; a bytearray, which can, is copied by this too.
@@ -119,6 +120,7 @@ impl Payloads {
         let mut header = Header::msgpack(self.policy.serializer.clone(), false);
         if let Some(format) = format {
             header.format = format.into();
+            header.compressed = compressed;
         } else if self.policy.serializer == Serializer::Auto {
             // A caller who kept no metadata: what there is tells itself.
             header = cachekit_wire::payload::guess_auto(&stored, self.policy.integrity);

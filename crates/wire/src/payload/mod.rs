@@ -48,6 +48,15 @@ impl Wrap {
             _ => Self::Checksum,
         }
     }
+
+    /// What is around the body of an entry found under `header` by a reader with this integrity flag.
+    /// Keys of a user's own bear no flag, so the writer's may differ. Of an envelope the header tells
+    /// by `compressed`, whatever the reader's flag.
+    #[must_use]
+    pub fn found(header: &Header, integrity: bool) -> Self {
+        let enveloped = header.compressed && Self::of(header, true) == Self::Envelope;
+        Self::of(header, integrity || enveloped)
+    }
 }
 
 /// The header of an auto payload that stands alone, as far as its first bytes tell.
