@@ -23,35 +23,60 @@ _MAKE_ONE = "make a key with `openssl rand -hex 32`"
 _of_process: tuple[tuple[Any, ...], _native.Keychain] | None = None
 
 
-def keychain(current: Key, previous: tuple[Key, ...], source: str = "master_key") -> _native.Keychain:
-    """The chain of these keys; a `KeyringConfigurationError` says what is wrong with one, and never shows it."""
+_OF_PARAMETERS = ("master_key", "previous_master_keys")
+_OF_PROCESS = ("CACHEKIT_MASTER_KEY", "CACHEKIT_PREVIOUS_MASTER_KEYS")
+
+
+def keychain(current: Key, previous: tuple[Key, ...], sources: tuple[str, str] = _OF_PARAMETERS) -> _native.Keychain:
+    """The chain of these keys; a `KeyringConfigurationError` says what is wrong with one, and never shows it.
+
+    `sources` are the names by which it calls the current key and the previous ones.
+    """
     try:
         return _native.Keychain(current, list(previous))
     except ValueError as error:
-        from cachekit.serializers.errors import KeyringConfigurationError
+        wrong = _wrong(error, sources)
+    raise wrong
 
-        told = str(error)
-    raise KeyringConfigurationError(f"{source} {told}", "E002")
+
+def _wrong(error: ValueError, sources: tuple[str, str]) -> ConfigurationError:
+    from cachekit.serializers.errors import KeyringConfigurationError
+
+    of_previous, told = error.args
+    return KeyringConfigurationError(f"{sources[of_previous]} {told}", "E002")
 
 
 def process_keychain() -> _native.Keychain | None:
     """The chain of the keys in the settings; None where there is no master key."""
     global _of_process
     now = effective.current()
+    previous = now.previous_master_keys
     if now.master_key is None:
+        if previous:
+            _check_previous(previous)
         return None
-    keys = (now.master_key, *now.previous_master_keys)
+    keys = (now.master_key, *previous)
     if _of_process is None or _of_process[0] != keys:
-        _of_process = (keys, keychain(keys[0], keys[1:], "CACHEKIT_MASTER_KEY"))
+        _of_process = (keys, keychain(now.master_key, previous, _OF_PROCESS))
     return _of_process[1]
+
+
+def _check_previous(previous: tuple[Key, ...]) -> None:
+    try:
+        _native.Keychain.check_previous(list(previous))
+        return
+    except ValueError as error:
+        wrong = _wrong(error, _OF_PROCESS)
+    raise wrong
 
 
 def own_keychain(config: EncryptionConfig) -> _native.Keychain | None:
     """The chain of the key that a function was given; None where it was given none."""
     if config.master_key is None:
         return None
-    previous = config.previous_master_keys
-    return keychain(config.master_key, effective.current().previous_master_keys if previous is None else previous)
+    if config.previous_master_keys is not None:
+        return keychain(config.master_key, config.previous_master_keys)
+    return keychain(config.master_key, effective.current().previous_master_keys, (_OF_PARAMETERS[0], _OF_PROCESS[1]))
 
 
 def no_key(who: str) -> ConfigurationError:

@@ -182,31 +182,58 @@ SHORT = "a1b2c3d4e5f6789012345678901234567890abcdef12345678901234567890"  # 31 b
 @pytest.mark.parametrize(
     ("key", "previous", "said"),
     [
-        ("my-secret-key", "", "not hexadecimal"),
-        (KEY + "0", "", "not hexadecimal"),
+        ("my-secret-key", "", "is not hexadecimal"),
+        (KEY + "0", "", "is not hexadecimal"),
         ("abcd1234", "", "has 4 bytes"),
         (SHORT, "", "has 31 bytes"),
-        (KEY, SHORT, r"previous key 1\) has 31 bytes"),
-        (KEY, f"{OTHER},zz", r"previous key 2\) is not hexadecimal"),
-        (KEY, KEY, "same key twice"),
-        (KEY, f"{OTHER},{OTHER}", "same key twice"),
-        (KEY, ",".join(digit * 64 for digit in "1234"), "4 previous keys"),
+        (KEY, SHORT, r"\(key 1\) has 31 bytes"),
+        (KEY, f"{OTHER},zz", r"\(key 2\) is not hexadecimal"),
+        ("", f"{OTHER},zz", r"\(key 2\) is not hexadecimal"),
+        (KEY, KEY, "has the same key twice"),
+        (KEY, f"{OTHER},{OTHER}", "has the same key twice"),
+        (KEY, ",".join(digit * 64 for digit in "1234"), "has 4 previous keys"),
     ],
 )
 def test_malformed_keys(key: str, previous: str, said: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CACHEKIT_MASTER_KEY", key)
     monkeypatch.setenv("CACHEKIT_PREVIOUS_MASTER_KEYS", previous)
     load, runs = secret_of(Store(), namespace, master_key=None)
+    wrong = "CACHEKIT_PREVIOUS_MASTER_KEYS" if previous else "CACHEKIT_MASTER_KEY"
     for act in (load, lambda: cache.secure(load), lambda: validate_encryption_config(True), EncryptionWrapper):
-        with pytest.raises(KeyringConfigurationError, match=f"CACHEKIT_MASTER_KEY.*{said}") as caught:
+        with pytest.raises(KeyringConfigurationError, match=f"^{wrong} {said}") as caught:
             act()  # type: ignore[operator]
         assert isinstance(caught.value, (ConfigurationError, ValueError))
         assert caught.value.code == "E002"
         text = str(caught.value)
-        assert key not in text
+        assert not key or key not in text
         assert not previous or previous not in text
         assert caught.value.__cause__ is None
     assert runs.count == 0, "the caller is told before the function runs"
+
+
+def test_a_deployment_that_is_too_long_is_named(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, _ = secret_of(Store(), namespace)
+    monkeypatch.setenv("CACHEKIT_DEPLOYMENT_UUID", "x" * 1024)
+    assert load() == load()
+    for text in ("x" * 1025, "é" * 513):
+        cachekit.reset_settings()
+        monkeypatch.setenv("CACHEKIT_DEPLOYMENT_UUID", text)
+        for act in (load, CachekitConfig):
+            with pytest.raises(ConfigurationError, match=r"^CACHEKIT_DEPLOYMENT_UUID is not valid: .*1024") as caught:
+                act()
+            assert text not in str(caught.value)
+        monkeypatch.delenv("CACHEKIT_DEPLOYMENT_UUID")
+        for act in (CachekitConfig, EncryptionConfig):
+            with pytest.raises(ConfigurationError, match=r"^deployment_uuid is not valid: .*1024"):
+                act(deployment_uuid=text)
+
+
+def test_previous_keys_of_the_environment_are_named_beside_a_key_that_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEKIT_PREVIOUS_MASTER_KEYS", "zz")
+    with pytest.raises(KeyringConfigurationError, match=r"^CACHEKIT_PREVIOUS_MASTER_KEYS \(key 1\)"):
+        cache(master_key=KEY)(lambda: 1)
+    with pytest.raises(KeyringConfigurationError, match=r"^previous_master_keys \(key 1\)"):
+        cache(encryption=EncryptionConfig(master_key=KEY, previous_master_keys=("zz",)))(lambda: 1)
 
 
 def test_a_key_that_is_given_is_checked_at_once() -> None:

@@ -69,27 +69,41 @@ fn encryption(mut builder: CacheBuilder, values: &Values) -> Result<CacheBuilder
     if let Some(name) = values.text("deployment_uuid") {
         builder = builder.deployment(name.to_lowercase());
     }
-    let (current, previous) = ("CACHEKIT_MASTER_KEY", "CACHEKIT_PREVIOUS_MASTER_KEYS");
     let all = values.text("encryption").is_some();
-    let Some(key) = values.text("master_key") else {
+    let older = previous_keys(values)?;
+    let Some(key) = master_key(values)? else {
         return match all {
             false => Ok(builder),
             true => Err(Error::configuration(
-                format!("CACHEKIT_ENCRYPTION is set and {current} is not"),
+                format!("CACHEKIT_ENCRYPTION is set and {MASTER_KEY} is not"),
                 "set it to what `openssl rand -hex 32` prints",
             )),
         };
     };
-    let wrong = |name: &str, error: KeyError| {
-        Error::configuration(format!("{name} {error}"), &remedy(name))
-    };
-    let key = MasterKey::from_hex(&key).map_err(|error| wrong(current, error))?;
-    let older = values.keys("previous_master_keys").unwrap_or_default();
-    let older = older.iter().map(|text| MasterKey::from_hex(text));
-    let older = older.collect::<Result<_, _>>();
-    let keys = older.and_then(|older| Keychain::new(key, older));
-    let keys = keys.map_err(|error| wrong(previous, error))?;
+    let keys = Keychain::new(key, older).map_err(|error| wrong(PREVIOUS_KEYS, "", error))?;
     Ok(builder.keys(keys, all))
+}
+
+const MASTER_KEY: &str = "CACHEKIT_MASTER_KEY";
+const PREVIOUS_KEYS: &str = "CACHEKIT_PREVIOUS_MASTER_KEYS";
+
+fn wrong(name: &str, which: &str, error: KeyError) -> Error {
+    Error::configuration(format!("{name} {which}{error}"), &remedy(name))
+}
+
+fn master_key(values: &Values) -> Result<Option<MasterKey>, Error> {
+    let key = values.text("master_key");
+    let key = key.map(|text| MasterKey::from_hex(&text)).transpose();
+    key.map_err(|error| wrong(MASTER_KEY, "", error))
+}
+
+fn previous_keys(values: &Values) -> Result<Vec<MasterKey>, Error> {
+    let keys = values.keys("previous_master_keys").unwrap_or_default();
+    let keys = keys.iter().zip(1..).map(|(text, number)| {
+        MasterKey::from_hex(text)
+            .map_err(|error| wrong(PREVIOUS_KEYS, &format!("(key {number}) "), error))
+    });
+    keys.collect()
 }
 
 #[cfg(test)]

@@ -221,6 +221,55 @@ fn the_timeout_bounds_what_a_call_spends() {
     assert!(took < Duration::from_millis(900), "{took:?}");
 }
 
+#[cfg(feature = "encryption")]
+#[test]
+fn what_is_wrong_with_keys_is_told_of_their_variable_and_no_key_is_shown() {
+    let (key, short) = ("ab".repeat(32), "cd".repeat(31));
+    let later = format!("{},{short}", "ef".repeat(32));
+    let previous = |text: &str| refused(&[("CACHEKIT_PREVIOUS_MASTER_KEYS", text)]);
+    let both = |text: &str| {
+        refused(&[
+            ("CACHEKIT_MASTER_KEY", &key),
+            ("CACHEKIT_PREVIOUS_MASTER_KEYS", text),
+        ])
+    };
+    for (error, begins) in [
+        (
+            refused(&[("CACHEKIT_MASTER_KEY", &short)]),
+            "CACHEKIT_MASTER_KEY has 31 bytes",
+        ),
+        (
+            previous("zz"),
+            "CACHEKIT_PREVIOUS_MASTER_KEYS (key 1) is not hexadecimal",
+        ),
+        (
+            previous(&later),
+            "CACHEKIT_PREVIOUS_MASTER_KEYS (key 2) has 31 bytes",
+        ),
+        (
+            both(&later),
+            "CACHEKIT_PREVIOUS_MASTER_KEYS (key 2) has 31 bytes",
+        ),
+        (
+            both(&key),
+            "CACHEKIT_PREVIOUS_MASTER_KEYS has the same key twice",
+        ),
+    ] {
+        assert!(error.starts_with(begins), "{error}");
+        assert!(
+            !error.contains("abab") && !error.contains("cdcd"),
+            "{error}"
+        );
+    }
+    let long = "x".repeat(1025);
+    let error = refused(&[("CACHEKIT_DEPLOYMENT_UUID", &long)]);
+    assert!(
+        error.starts_with("CACHEKIT_DEPLOYMENT_UUID is not valid: text of at most 1024 bytes"),
+        "{error}"
+    );
+    assert!(built(&[("CACHEKIT_DEPLOYMENT_UUID", &long[1..])]).is_ok());
+}
+
 #[cfg(not(any(feature = "encryption", feature = "lz4hc")))]
 #[test]
 fn what_is_asked_for_without_the_feature_is_told() {

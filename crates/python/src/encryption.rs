@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cachekit::{
-    encryption::{Keychain, MasterKey, Refusal, Sealed, Sealer, Tier, fresh},
+    encryption::{KeyError, Keychain, MasterKey, Refusal, Sealed, Sealer, Tier, fresh},
     payload::{self, Unusable},
 };
 use cachekit_wire::{
@@ -60,18 +60,21 @@ impl BoundTo {
 
 #[pymethods]
 impl NativeKeychain {
+    /// A `ValueError` has two arguments: whether it is about the previous keys, and what is wrong.
     #[new]
     fn new(current: &Bound<'_, PyAny>, previous: Vec<Bound<'_, PyAny>>) -> PyResult<Self> {
-        let current = master_key(current, "")?;
-        let previous = previous
-            .iter()
-            .zip(1..)
-            .map(|(key, number)| master_key(key, &format!("(its previous key {number}) ")));
-        let previous = previous.collect::<PyResult<_>>()?;
-        match Keychain::new(current, previous) {
+        let current = master_key(current)?;
+        let current = current.map_err(|error| PyValueError::new_err((false, error.to_string())))?;
+        match Keychain::new(current, previous_keys(&previous)?) {
             Ok(keychain) => Ok(Self(Arc::new(keychain))),
-            Err(error) => Err(PyValueError::new_err(error.to_string())),
+            Err(error) => Err(PyValueError::new_err((true, error.to_string()))),
         }
+    }
+
+    /// Checks keys that no master key has replaced yet; errors are those of the constructor.
+    #[staticmethod]
+    fn check_previous(previous: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
+        previous_keys(&previous).map(drop)
     }
 
     /// What names the tenant's key in the headers of its entries.
@@ -142,20 +145,28 @@ impl NativeKeychain {
     }
 }
 
-/// A key of hexadecimal text, or of bytes; errors begin with `which`.
-fn master_key(given: &Bound<'_, PyAny>, which: &str) -> PyResult<MasterKey> {
-    let key = match given.cast::<PyBytes>() {
-        Ok(bytes) => MasterKey::from_bytes(bytes.as_bytes()),
-        Err(_) => match given.extract::<std::borrow::Cow<'_, str>>() {
-            Ok(text) => MasterKey::from_hex(&text),
-            Err(_) => {
-                return Err(PyTypeError::new_err(
-                    "hexadecimal text or bytes are expected",
-                ));
-            }
-        },
-    };
-    key.map_err(|error| PyValueError::new_err(format!("{which}{error}")))
+/// A key of hexadecimal text, or of bytes.
+///
+/// # Errors
+/// When it is neither of them.
+fn master_key(given: &Bound<'_, PyAny>) -> PyResult<Result<MasterKey, KeyError>> {
+    if let Ok(bytes) = given.cast::<PyBytes>() {
+        return Ok(MasterKey::from_bytes(bytes.as_bytes()));
+    }
+    match given.extract::<std::borrow::Cow<'_, str>>() {
+        Ok(text) => Ok(MasterKey::from_hex(&text)),
+        Err(_) => Err(PyTypeError::new_err(
+            "hexadecimal text or bytes are expected",
+        )),
+    }
+}
+
+fn previous_keys(given: &[Bound<'_, PyAny>]) -> PyResult<Vec<MasterKey>> {
+    let keys = given.iter().zip(1..).map(|(key, number)| {
+        master_key(key)?
+            .map_err(|error| PyValueError::new_err((true, format!("(key {number}) {error}"))))
+    });
+    keys.collect()
 }
 
 /// What a caller gets of ciphertext in L1.

@@ -42,6 +42,17 @@ fn settings(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
                 Kind::Boolean => ("boolean", Range::default(), &[][..]),
                 Kind::Integer(range) => ("integer", range, &[][..]),
                 Kind::Number(range) => ("number", range, &[][..]),
+                Kind::Name(most) => {
+                    let most = Some(most as f64);
+                    (
+                        "name",
+                        Range {
+                            most,
+                            ..Range::default()
+                        },
+                        &[][..],
+                    )
+                }
                 Kind::Servers => ("servers", Range::default(), &[][..]),
                 Kind::Keys => ("keys", Range::default(), &[][..]),
                 Kind::Mode(least) => {

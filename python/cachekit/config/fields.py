@@ -25,6 +25,9 @@ TOO_LARGE = 1 << 63
 """The least whole number that the engine cannot hold wherever it stands."""
 
 
+_LONG = 200
+
+
 class Reader:
     """How values that are more than a number or a word are read: from a variable's text, or as given."""
 
@@ -82,6 +85,30 @@ class Keys(Reader):
         if isinstance(value, (str, bytes)) or value is None:
             raise ValueError
         return tuple(value)
+
+
+class Name(Reader):
+    """A text of at most so many bytes; None is none."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.expected = f"text of at most {most} bytes"
+
+    def parse(self, text: str) -> str:
+        if len(text.encode(errors="surrogateescape")) > self.most:
+            raise ValueError(text)
+        return text
+
+    def check(self, value: Any) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise ValueError(value)
+        return self.parse(value)
+
+
+TENANT = Name(1024)
+"""How tenants may be called."""
 
 
 class Mode(Reader):
@@ -172,7 +199,7 @@ class Setting:
         """The value that a variable's text stands for; ValueError where it stands for none."""
         plain = text.strip()
         if self.reader is not None:
-            return self.reader.parse(plain)
+            return self.reader.parse(text if self.kind is str else plain)
         if self.kind is bool:
             if plain.lower() in _TRUE:
                 return True
@@ -192,8 +219,12 @@ class Setting:
         return value
 
     def refused(self, value: object, source: str | None = None) -> ConfigurationError:
-        """The error for a value that is not allowed; secrets and what may hold a password are not repeated in it."""
-        shown = "" if self.secret or "@" in repr(value) else f"={value!r}"
+        """The error for a value that is not allowed.
+
+        Secrets, what may hold a password and what is long are not repeated in it.
+        """
+        text = repr(value)
+        shown = "" if self.secret or "@" in text or len(text) > _LONG else f"={text}"
         name = source or self.name
         remedy = f"; correct {source} or unset it" if source else ""
         return ConfigurationError(f"{name}{shown} is not valid: {self.expected} is expected{remedy}")
@@ -297,7 +328,7 @@ PROCESS = (
     Setting("master_key", str, None, "Encryption key, hex; see `encryption`.", secret=True),
     Setting("previous_master_keys", tuple, (), "Keys that the master key replaced.", reader=Keys(), secret=True),
     Setting("encryption_fail_closed", bool, False, "Raise for entries that do not decrypt."),
-    Setting("deployment_uuid", str, None, "Whose key encrypts where there are no tenants."),
+    Setting("deployment_uuid", str, None, "Whose key encrypts where there are no tenants.", reader=TENANT),
     Setting("encryption", str, None, '"all": every function is encrypted.', choices=("all",)),
 )
 

@@ -218,6 +218,14 @@ class EncryptionConfig(Group):
         uuid: Any = self.deployment_uuid
         if uuid is not None and (not isinstance(uuid, str) or not uuid):
             raise ConfigurationError(f"deployment_uuid={uuid!r}: a name is expected")
+        if uuid is not None:
+            from cachekit.config.fields import PROCESS
+
+            setting = next(setting for setting in PROCESS if setting.name == "deployment_uuid")
+            try:
+                setting.parse(uuid)
+            except ValueError:
+                raise setting.refused(uuid) from None
         for name in ("master_key", "previous_master_keys"):
             object.__setattr__(self, name, _exposed(getattr(self, name)))
         if self.master_key is not None and self.enabled is None:

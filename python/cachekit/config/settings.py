@@ -146,7 +146,9 @@ class CachekitConfig(EnvironmentConfig):
         fields.PROCESS, "previous_master_keys"
     )
     encryption_fail_closed: bool = field(fields.PROCESS, "encryption_fail_closed")
-    deployment_uuid: Optional[str] = field(fields.PROCESS, "deployment_uuid")  # noqa: UP045
+    deployment_uuid: Annotated[Optional[str], read(fields.TENANT)] = field(  # noqa: UP045
+        fields.PROCESS, "deployment_uuid"
+    )
     encryption: Optional[Literal["all"]] = field(fields.PROCESS, "encryption")  # noqa: UP045
 
     def get_safe_repr(self) -> dict[str, Any]:

@@ -158,12 +158,13 @@ def test_the_rust_face_has_the_same_table(name: str) -> None:
     assert [row[0] for row in rows] == [setting.name for setting in table]
     for setting, (_, variables, (kind, choices), default, numbers, secret) in zip(table, rows):
         assert tuple(variables) == setting.variables
-        readers: dict[type, str] = {fields.Mode: "mode", fields.Keys: "keys"}
+        readers: dict[type, str] = {fields.Mode: "mode", fields.Keys: "keys", fields.Name: "name"}
         read = readers.get(type(setting.reader))
         assert kind == (read or KINDS[setting.kind]), setting.name
         assert tuple(choices) == setting.choices
         least = setting.reader.least if isinstance(setting.reader, fields.Mode) else setting.least
-        assert numbers == (least, setting.above, setting.most), setting.name
+        most = setting.reader.most if isinstance(setting.reader, fields.Name) else setting.most
+        assert numbers == (least, setting.above, most), setting.name
         assert secret == setting.secret
         if setting.name != "cache_dir":  # both make it from the system's directory for temporary files
             assert setting.default == (None if default is None else setting.parse(default)), setting.name

@@ -32,6 +32,8 @@ pub struct Setting {
 pub enum Kind {
     /// Any text.
     Text,
+    /// A text of at most so many bytes.
+    Name(usize),
     /// One of these texts.
     Choice(&'static [&'static str]),
     /// True or false.
@@ -85,6 +87,7 @@ impl Kind {
     fn parse(&self, text: &str) -> Option<Value> {
         match self {
             Self::Text => Some(Value::Text(text.to_owned())),
+            Self::Name(most) => (text.len() <= *most).then(|| Value::Text(text.to_owned())),
             Self::Choice(choices) => {
                 (choices.contains(&text)).then(|| Value::Text(text.to_owned()))
             }
@@ -119,6 +122,7 @@ impl Kind {
     fn expected(&self) -> String {
         let (words, range) = match self {
             Self::Text => return "text".to_owned(),
+            Self::Name(most) => return format!("text of at most {most} bytes"),
             Self::Choice(choices) => return choices.join(" or "),
             Self::Boolean => return "true or false".to_owned(),
             Self::Servers => {
@@ -140,6 +144,9 @@ impl Kind {
         }
     }
 }
+
+/// Texts of more bytes are not repeated in errors.
+const LONG: usize = 200;
 
 fn servers(text: &str) -> Option<Vec<String>> {
     let servers: Vec<String> = serde_json::from_str(text).ok()?;
@@ -178,7 +185,7 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
         };
         let value = setting.kind.parse(&text).ok_or_else(|| {
             // A URL may have been put here, with a password in it.
-            let shown = match setting.secret || text.contains('@') {
+            let shown = match setting.secret || text.contains('@') || text.len() > LONG {
                 true => String::new(),
                 false => format!("={text:?}"),
             };

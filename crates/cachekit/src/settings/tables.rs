@@ -1,5 +1,7 @@
 //! The tables. Change `cachekit.config.fields` with them.
 
+use cachekit_wire::encryption::MAX_TENANT_BYTES;
+
 use super::{Kind, Range, Setting};
 
 const ANY: Range = Range {
@@ -290,7 +292,7 @@ pub const PROCESS: &[Setting] = &[
     setting(
         "deployment_uuid",
         &["CACHEKIT_DEPLOYMENT_UUID"],
-        Kind::Text,
+        Kind::Name(MAX_TENANT_BYTES),
         None,
     ),
     setting(
