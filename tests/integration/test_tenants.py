@@ -121,7 +121,7 @@ def test_the_tenant_of_the_context(namespace: str) -> None:
     assert [load(), load()] == [3, 4], "nobody's calls are not cached"
 
 
-@pytest.mark.parametrize("given", [None, "", "x" * 1025, 1.5, True, object()])
+@pytest.mark.parametrize("given", [None, "", "x" * 1025, "\ud800", 1.5, True, object()])
 def test_calls_of_nobody_run_uncached(given: Any, namespace: str, caplog: pytest.LogCaptureFixture) -> None:
     runs = Runs()
     store = Store()

@@ -6,7 +6,7 @@ use cachekit_wire::{encryption::MAX_TENANT_BYTES, msgpack::Sink};
 use pyo3::{
     ffi, intern,
     prelude::*,
-    types::{PyDict, PyTuple},
+    types::{PyDict, PyString, PyTuple},
 };
 
 use crate::{
@@ -91,8 +91,8 @@ fn push_tenant(
         }
         Err(error) => return Err(error),
     };
-    // The Python face has made it a name or None.
-    let tenant: Option<std::borrow::Cow<'_, str>> = found.extract()?;
+    // The Python face has made it a name or None. Text that UTF-8 cannot hold is no name.
+    let tenant = found.extract::<std::borrow::Cow<'_, str>>().ok();
     let Some(tenant) = tenant.filter(|tenant| tenant.len() <= MAX_TENANT_BYTES) else {
         core.warn_once(py, Once::NoTenant, || {
             "this call runs uncached: it is nobody's, tenant_extractor named no tenant \
@@ -164,8 +164,12 @@ fn custom_key(
         }
         Err(_) => {
             core.warn_once(py, Once::Unkeyable, || {
-                let kind = text.bind(py).get_type();
-                format!("this call runs uncached: the key= function returned {kind}, not a str")
+                let text = text.bind(py);
+                let returned = match text.is_instance_of::<PyString>() {
+                    true => "text with lone surrogates, which UTF-8 cannot hold".to_owned(),
+                    false => format!("{}, not a str", text.get_type()),
+                };
+                format!("this call runs uncached: the key= function returned {returned}")
             });
             Ok(Plan::Uncached)
         }

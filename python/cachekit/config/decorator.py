@@ -15,7 +15,7 @@ from cachekit.config.nested import (
     MonitoringConfig,
     TimeoutConfig,
 )
-from cachekit.config.validation import ConfigurationError
+from cachekit.config.validation import ConfigurationError, is_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,10 +144,11 @@ class DecoratorConfig(Group):
 
     def _check_key(self) -> None:
         namespace: Any = self.namespace
-        if namespace is not None and (not isinstance(namespace, str) or not namespace.strip()):
+        if namespace is not None and (not is_text(namespace) or not namespace.strip()):
             raise ConfigurationError(f"namespace={namespace!r}: a name is expected, or None for none")
         version: Any = self.version
-        if version is not None and (isinstance(version, bool) or not isinstance(version, (str, int)) or version == ""):
+        number = isinstance(version, int) and not isinstance(version, bool)
+        if version is not None and not number and (not is_text(version) or not version):
             raise ConfigurationError(f"version={version!r}: a number or a short text is expected")
         ignored: Any = self.ignore
         if isinstance(ignored, str):

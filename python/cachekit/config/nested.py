@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from cachekit.config.validation import ConfigurationError
+from cachekit.config.validation import ConfigurationError, is_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class EncryptionConfig(Group):
                 raise ConfigurationError(f"{other} and tenant_extractor exclude each other: give one of them")
             object.__setattr__(self, "tenant_extractor", checked(self.tenant_extractor))
         uuid: Any = self.deployment_uuid
-        if uuid is not None and (not isinstance(uuid, str) or not uuid):
+        if uuid is not None and (not is_text(uuid) or not uuid):
             raise ConfigurationError(f"deployment_uuid={uuid!r}: a name is expected")
         if uuid is not None:
             from cachekit.config.fields import PROCESS
@@ -238,6 +238,6 @@ def _exposed(key: Any) -> Any:
         return tuple(_exposed(one) for one in key)  # pyright: ignore[reportUnknownVariableType]
     reveal = getattr(key, "get_secret_value", None)
     key = key if reveal is None else reveal()
-    if key is not None and not isinstance(key, (str, bytes)):
+    if key is not None and not isinstance(key, bytes) and not is_text(key):
         raise ConfigurationError(f"a key of type {type(key).__name__}: hexadecimal text or bytes are expected", "E002")
     return key

@@ -32,3 +32,14 @@ def __getattr__(name: str) -> object:
 def absent(what: str, remedy: str) -> ConfigurationError:
     """The error for something that this version does not have."""
     return ConfigurationError(f"{what} is not in this version of cachekit: {remedy}", "E043")
+
+
+def is_text(given: object) -> bool:
+    """Whether it is text that UTF-8 can hold, which lone surrogates are not."""
+    if not isinstance(given, str):
+        return False
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

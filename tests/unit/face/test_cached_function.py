@@ -189,6 +189,14 @@ class TestCalls:
         cached({"a": 1})
         assert len(calls) == 2
 
+    @pytest.mark.parametrize(("made", "said"), [(5, "'int'>, not a str"), ("\ud800", "lone surrogates")])
+    def test_what_is_no_key(self, made: Any, said: str, caplog: pytest.LogCaptureFixture) -> None:
+        cached = cache(backend=None, namespace="keyed", key=lambda: made)(lambda: calls.append(1))
+        cached()
+        cached()
+        assert len(calls) == 2
+        assert caplog.text.count(said) == 1
+
     def test_ttl_of_the_result(self) -> None:
         chosen: list[Any] = ["1h", cachekit.FOREVER, timedelta(seconds=5), None, 3]
 

@@ -241,8 +241,10 @@ def test_io_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         {"ttl": "soon"},
         {"namespace": ""},
         {"namespace": 5},
+        {"namespace": "\ud800"},
         {"version": ""},
         {"version": 1.5},
+        {"version": "\ud800"},
         {"version": True},
         {"key": "name"},
         {"ignore": (1,)},
@@ -257,6 +259,8 @@ def test_io_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         {"copy": "never"},
         {"serializer": "jason"},
         {"serializer": 5},
+        {"deployment_uuid": "\ud800"},
+        {"master_key": "\ud800"},
     ],
 )
 def test_values_out_of_range(written: dict[str, Any]) -> None:
