@@ -70,8 +70,23 @@ pub enum Event {
 pub(crate) enum Lane {
     Read,
     Write,
+    /// Writes a value of so many bytes.
+    Set(usize),
     Lock,
 }
+
+impl Lane {
+    /// The time that an adaptive deadline, which knows nothing of sizes, leaves on top for moving the bytes.
+    fn for_bytes(self) -> Duration {
+        match self {
+            Self::Set(bytes) => Duration::from_secs_f64(bytes as f64 / SLOWEST),
+            Self::Read | Self::Write | Self::Lock => Duration::ZERO,
+        }
+    }
+}
+
+/// Bytes per second that any store takes which is of use.
+const SLOWEST: f64 = (16 << 20) as f64;
 
 /// The guards of one backend and namespace, shared by its functions.
 pub struct Guards {
@@ -140,7 +155,7 @@ impl Guards {
 
     fn lane(&self, lane: Lane) -> Option<&AdaptiveTimeout> {
         match lane {
-            Lane::Read | Lane::Write => self.data.as_ref(),
+            Lane::Read | Lane::Write | Lane::Set(_) => self.data.as_ref(),
             Lane::Lock => self.lock.as_ref(),
         }
     }
@@ -156,8 +171,9 @@ impl Guards {
     }
 
     fn limit(&self, lane: Lane, timeout: Duration) -> Duration {
-        self.lane(lane)
-            .map_or(timeout, |adaptive| adaptive.current(timeout))
+        self.lane(lane).map_or(timeout, |adaptive| {
+            timeout.min(adaptive.current(timeout).saturating_add(lane.for_bytes()))
+        })
     }
 
     fn settle<R>(
@@ -188,7 +204,7 @@ impl Guards {
                     permit.failure(now, kind);
                 }
                 if let Some(adaptive) = self.lane(lane).filter(|_| kind == FailureKind::Timeout) {
-                    adaptive.record_timeout(limit);
+                    adaptive.record_timeout(limit.saturating_sub(lane.for_bytes()));
                 }
                 self.unchangeable
                     .store(lane != Lane::Read, Ordering::Relaxed);
@@ -363,5 +379,24 @@ mod tests {
                 .expect("it is admitted")
         });
         assert!(limit <= BUDGET - HELD, "{limit:?}");
+    }
+
+    #[test]
+    fn a_long_value_has_time_to_be_written() {
+        let config = GuardConfig {
+            timeout: Some(TimeoutConfig::default()),
+            ..GuardConfig::default()
+        };
+        let guards = Guards::new(config, Arc::new(SystemClock));
+        let minute = Duration::from_secs(60);
+        let limit = |bytes, timeout| guards.run(Lane::Set(bytes), timeout, Ok).expect("admitted");
+        assert_eq!(limit(160 << 20, minute), Duration::from_secs(11));
+        assert_eq!(limit(0, minute), Duration::from_secs(1));
+        // But no more than the backend has.
+        assert_eq!(
+            limit(160 << 20, Duration::from_secs(5)),
+            Duration::from_secs(5)
+        );
+        assert_eq!(limit(usize::MAX, minute), minute);
     }
 }

@@ -134,7 +134,8 @@ impl Store {
         timeout: Duration,
     ) -> Result<(), Unavailable> {
         let ttl = self.clamp(ttl);
-        self.guards.run(Lane::Write, timeout, |limit| match unlock {
+        let lane = Lane::Set(value.len());
+        self.guards.run(lane, timeout, |limit| match unlock {
             Some(token) => self
                 .locking()?
                 .set_and_unlock(key, value, ttl, token, limit),
@@ -367,7 +368,7 @@ impl Store {
     ) -> Result<(), Unavailable> {
         let ttl = self.clamp(ttl);
         self.guards
-            .run_async(Lane::Write, timeout, async |limit| {
+            .run_async(Lane::Set(value.len()), timeout, async |limit| {
                 match (self.aio(), unlock) {
                     (Some(aio), None) => aio.set(key, &value, ttl, limit).await,
                     (Some(aio), Some(token)) => {

@@ -90,7 +90,8 @@ class TimeoutConfig(Group):
     """The adaptive deadline of one backend operation, in seconds.
 
     The deadline is the given percentile of the last `window_size` operations × 1.5, within
-    [`min`, `max`] and never above the backend's own timeout; `initial` until ten are known.
+    [`min`, `max`]; `initial` until ten are known. Storing has a second more for each 16 MiB of the value. Never
+    is it above the backend's own timeout.
     """
 
     enabled: bool = True

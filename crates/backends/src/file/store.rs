@@ -303,7 +303,8 @@ impl Store {
         let deadline = after(timeout);
         for part in value.chunks(CHUNK) {
             if Instant::now() >= deadline {
-                let message = "the time was up before the value was written";
+                let message = "the time was up before the value was written; \
+                               give the backend more (with_timeout)";
                 return Err(BackendError::new(ErrorKind::Timeout, "set", message));
             }
             draft
