@@ -106,6 +106,11 @@ SCALARS = [
     np.float64(1.5),
     np.int32(3),
     np.datetime64("2020-01-01"),
+    np.bytes_(b"a\0b\0"),
+    np.bytes_(b"\0\0"),
+    np.str_("é\0"),
+    np.str_("\0"),
+    np.void(b"a\0"),
 ]
 CONTAINERS = [
     (),

@@ -8,7 +8,7 @@ use pyo3::{
     exceptions::{PyTypeError, PyValueError},
     intern,
     prelude::*,
-    types::{PyBytes, PyDict, PyList, PyTuple},
+    types::{PyBytes, PyDict, PyList, PyString, PyTuple},
 };
 
 use super::{
@@ -298,11 +298,21 @@ pub(super) fn encode_scalar(object: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Ref
 pub(super) fn scalar_of<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();
     let (dtype, data): (String, Bound<'py, PyBytes>) = parts(value)?;
-    let one = made(
-        py,
-        element_type(py, &dtype)?,
-        &PyTuple::empty(py),
-        data.as_bytes(),
-    )?;
-    one.get_item(PyTuple::empty(py))
+    let dtype = element_type(py, &dtype)?;
+    let one = made(py, dtype, &PyTuple::empty(py), data.as_bytes())?;
+    let scalar = one.get_item(PyTuple::empty(py))?;
+    // An element of an array ends where only NULs follow; a scalar keeps them.
+    let dtype = one.getattr(intern!(py, "dtype"))?;
+    let kind: String = dtype.getattr(intern!(py, "kind"))?.extract()?;
+    let (width, nul) = match kind.as_str() {
+        "S" => (1, PyBytes::new(py, b"\0").into_any()),
+        "U" => (4, PyString::new(py, "\0").into_any()),
+        _ => return Ok(scalar),
+    };
+    let length = data.as_bytes().len() / width;
+    if scalar.len()? == length {
+        return Ok(scalar);
+    }
+    let whole = scalar.call_method1(intern!(py, "ljust"), (length, nul))?;
+    scalar.get_type().call1((whole,))
 }
