@@ -146,7 +146,13 @@ def _as_kind(table: Any, kind: str, threads: bool) -> Any:
     if kind == "polars":
         import polars
 
-        return polars.from_arrow(table, rechunk=False)
+        names = table.column_names
+        if "" not in names:
+            return polars.from_arrow(table, rechunk=False)
+        # polars gives a column whose name is empty another one.
+        frame: Any = polars.from_arrow(table.rename_columns([str(at) for at in range(len(names))]), rechunk=False)
+        frame.columns = names
+        return frame
     if kind.startswith("columns:"):
         return _columns(table, kind.partition(":")[2])
     return _pandas.of_table(table, threads)

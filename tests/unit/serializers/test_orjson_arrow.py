@@ -106,6 +106,7 @@ def test_frames_come_back_with_all_that_is_theirs(name: str, compression: Any) -
 
 TABLES: list[Any] = [
     pl.DataFrame({"a": [1, 2], "b": ["x", None], "c": [[1], [2, 3]], "d": [{"k": 1}, {"k": 2}]}),
+    pl.DataFrame({"column_1": [1], "": ["x"], "c": [None]}),
     pa.table({"a": [1, 2], "m": [{"x": [1]}, None]}).replace_schema_metadata({"own": "metadata"}),
     {"a": [1, 2], "b": ["x", None]},
 ]
