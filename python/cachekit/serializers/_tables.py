@@ -186,6 +186,10 @@ def _table(table: Any) -> tuple[Any, str]:
         return pa.table(table), "polars"
     if type(table) is dict:
         return _of_columns(table)
+    for module in filter(None, (pandas, polars)):
+        if isinstance(table, module.DataFrame):
+            name = f"{module.__name__}.DataFrame"
+            raise TypeError(f"whose class adds what a {name} does not keep; return {name}(…) of it")
     raise TypeError(
         'which is not a table; serializer="arrow" stores pandas and polars DataFrames, pyarrow Tables and dicts of '
         'columns, and serializer="auto" what else Python has'

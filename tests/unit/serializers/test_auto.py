@@ -14,13 +14,14 @@ from typing import Any
 import msgpack
 import numpy as np
 import pandas as pd
+import polars as pl
 import pydantic
 import pytest
 import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cachekit.serializers import AutoSerializer, DefaultSerializer, SerializationError
+from cachekit.serializers import ArrowSerializer, AutoSerializer, DefaultSerializer, SerializationError
 
 
 class Color(enum.Enum):
@@ -415,3 +416,28 @@ def test_nesting_ends_before_the_stack_does() -> None:
     assert there_and_back(fits) == fits
     with pytest.raises(SerializationError):
         AutoSerializer(enable_integrity_checking=False).deserialize(b"\x91" * 100_000 + b"\xc0")
+
+
+@pytest.mark.parametrize(
+    ("base", "content", "remedy"),
+    [
+        (pd.DataFrame, {"a": [1]}, "return pandas.DataFrame("),
+        (pd.Series, [1], "return pandas.Series("),
+        (pl.DataFrame, {"a": [1]}, "return polars.DataFrame("),
+        (uuid.UUID, "0" * 32, "return uuid.UUID("),
+        (set, [1], "return set("),
+    ],
+)
+def test_instances_of_subclasses_are_refused_with_advice_that_helps(base: Any, content: Any, remedy: str) -> None:
+    refused = type("Sub", (base,), {})(content)
+    serializers = [AutoSerializer(), ArrowSerializer()] if base.__name__ == "DataFrame" else [AutoSerializer()]
+    for serializer in serializers:
+        with pytest.raises(TypeError) as caught:
+            serializer.serialize(refused)
+        assert remedy in str(caught.value)
+        assert "choose" not in str(caught.value)
+
+
+def test_tables_of_other_kinds_are_sent_to_arrow_by_themselves() -> None:
+    with pytest.raises(TypeError, match='return it by itself, with serializer="arrow"'):
+        AutoSerializer().serialize([pl.DataFrame({"a": [1]})])

@@ -102,6 +102,16 @@ pub(super) fn json_value(object: &Bound<'_, PyAny>) -> String {
     format!("which JSON does not have, so that it would come back as something else; {remedy}")
 }
 
+/// What is stored, but not with what a subclass adds.
+const PLAIN: [(&str, &str); 6] = [
+    ("pandas", "DataFrame"),
+    ("pandas", "Series"),
+    ("polars", "DataFrame"),
+    ("uuid", "UUID"),
+    ("builtins", "set"),
+    ("builtins", "frozenset"),
+];
+
 /// For a value of a type that the auto serializer does not take.
 pub(super) fn auto_value(object: &Bound<'_, PyAny>) -> String {
     let is_model = object.hasattr("__dataclass_fields__").unwrap_or(false)
@@ -112,8 +122,14 @@ pub(super) fn auto_value(object: &Bound<'_, PyAny>) -> String {
         let name = object.get_type().qualname();
         let name = name.map_or_else(|_| String::from("its class"), |name| name.to_string());
         format!("register its class: serializer=AutoSerializer(types=[{name}])")
+    } else if let Some((module, class)) = PLAIN.iter().find(|(m, c)| is_of_subclass(object, m, c)) {
+        let class = match *module {
+            "builtins" => (*class).to_owned(),
+            module => format!("{module}.{class}"),
+        };
+        format!("return {class}(…) of it")
     } else if is_a(object, "polars", "DataFrame") || is_a(object, "pyarrow", "Table") {
-        String::from("choose serializer=\"arrow\"")
+        String::from("return it by itself, with serializer=\"arrow\"")
     } else if is_a(object, "numpy", "ndarray") {
         String::from("return numpy.asarray(…) of it")
     } else {
@@ -141,4 +157,12 @@ fn is_plain_set(object: &Bound<'_, PyAny>) -> bool {
 /// Whether the object is an instance of a class of a module that has been imported.
 fn is_a(object: &Bound<'_, PyAny>, module: &str, class: &str) -> bool {
     matches!(classes::is_sub(&object.get_type(), module, class), Ok(true))
+}
+
+fn is_of_subclass(object: &Bound<'_, PyAny>, module: &str, class: &str) -> bool {
+    is_a(object, module, class)
+        && matches!(
+            classes::is_exactly(&object.get_type(), module, class),
+            Ok(false)
+        )
 }
