@@ -225,6 +225,46 @@ def test_a_frozen_server_costs_no_more_than_the_timeout(own_memcached: Memcached
         own_memcached.thaw()
 
 
+def test_functions_lose_no_more_than_their_share_with_a_server(tmp_path: Path, namespace: str, either: Either) -> None:
+    servers = [MemcachedServer(tmp_path) for _ in range(4)]
+    try:
+        for server in servers:
+            server.start()
+        runs = Runs()
+
+        def work(x: int) -> int:
+            runs()
+            return x
+
+        def functions() -> list[Any]:
+            """As another process has them."""
+            backend = backend_of(*servers)
+            options = {"backend": backend, "ttl": 600, "l1_enabled": False}
+            return [either.cached(work, namespace=f"{namespace}{number}", **options) for number in range(16)]
+
+        def lost(function: Any) -> int:
+            before = runs.count
+            for x in range(100):
+                assert either.call(function, x) == x
+            return runs.count - before
+
+        ours = functions()
+        assert [lost(function) for function in ours] == [100] * 16
+        assert [lost(function) for function in functions()] == [0] * 16
+        servers[1].kill()
+        # One server of four has about 25 of 100 entries.
+        assert max(lost(function) for function in ours) <= 45
+        either.call(ours[0].cache_clear)
+        assert lost(functions()[0]) == 100
+        servers[1].start()
+        assert max(lost(function) for function in functions()) <= 45
+        either.call(ours[1].cache_clear)
+        assert lost(functions()[1]) == 100
+    finally:
+        for server in servers:
+            server.stop()
+
+
 def test_the_environment_selects_it(
     memcached_server: MemcachedServer, monkeypatch: pytest.MonkeyPatch, namespace: str
 ) -> None:

@@ -131,7 +131,8 @@ pub trait Backend: Send + Sync {
     }
 
     /// Stores `value` under `key` without end if there is no entry; returns what is there then.
-    /// Backends that cannot do it at once may let a concurrent call win.
+    /// Backends that cannot do it at once may let a concurrent call win. Those that keep a copy on
+    /// another server may find it again after the entry is gone, [deleted](Self::delete) or not.
     ///
     /// # Errors
     /// When the store did not confirm.
@@ -150,7 +151,7 @@ pub trait Backend: Send + Sync {
     fn set(&self, key: &str, value: &[u8], ttl: Option<Duration>, timeout: Duration) -> Result<()>;
 
     /// [`set`](Self::set) that no concurrent [`add`](Self::add) undoes by having looked before and stored
-    /// after it. Where adding is one step it is the same.
+    /// after it. Where adding is one step, and keeps no copy, it is the same.
     ///
     /// # Errors
     /// Those of [`set`](Self::set).

@@ -430,3 +430,72 @@ fn nothing_is_connected_before_the_first_call() {
     backend.get("key", false, TIMEOUT).expect("get");
     assert_eq!(proxy.accepted(), 1, "both calls use one connection");
 }
+
+/// Two servers, the way to the second one, and a backend that adds `key` on the first one.
+fn copied(key: &str) -> ([MemcachedServer; 2], Proxy, MemcachedBackend) {
+    loop {
+        let servers = [(); 2].map(|()| MemcachedServer::start());
+        let proxy = Proxy::start(servers[1].port());
+        let names = [servers[0].name(), format!("127.0.0.1:{}", proxy.port())];
+        let backend = MemcachedBackend::new(config(&names).retry_attempts(0));
+        backend.set(key, b"probe", None, TIMEOUT).expect("set");
+        let is_first = owner(&servers, key) == 0;
+        backend.delete(key, TIMEOUT).expect("delete");
+        if is_first {
+            return (servers, proxy, backend);
+        }
+    }
+}
+
+#[test]
+fn what_is_added_outlives_its_server() {
+    let (mut servers, _proxy, backend) = copied("key");
+    each_face(&backend, |face| {
+        face.set_over_add("key", b"one", TIMEOUT).expect("set");
+        for server in &servers {
+            assert_eq!(server.command("mg key"), "HD");
+        }
+        // Nobody notices the new start.
+        servers[0].restart();
+        wait_until("the copy is back", || {
+            face.add("key", b"other", TIMEOUT)
+                .is_ok_and(|there| there == "one")
+        });
+        assert_eq!(servers[0].command("mg key"), "HD");
+        servers[0].kill();
+        wait_until("the copy is read", || {
+            let found = face.get("key", false, TIMEOUT);
+            found.is_ok_and(|found| found.is_some_and(|found| found.value == "one"))
+        });
+        servers[0].restart();
+        wait_until("the server is used again", || {
+            let added = face.add("key", b"other", TIMEOUT).expect("add");
+            assert_eq!(added, "one");
+            servers[0].command("mg key") == "HD"
+        });
+    });
+}
+
+#[test]
+fn a_copy_that_missed_a_change_is_not_served() {
+    for fault in [Fault::CutRequest, Fault::BlackHole] {
+        let (mut servers, proxy, backend) = copied("key");
+        let set = |value, time| backend.set_over_add("key", value, None, time);
+        set(b"old", TIMEOUT).expect("set");
+        assert_eq!(servers[1].command("mg key"), "HD");
+        proxy.always(fault);
+        proxy.cut();
+        let (start, time) = (Instant::now(), Duration::from_secs(1));
+        set(b"new", time).expect("the copy is not waited for");
+        assert!(start.elapsed() < time, "{:?}", start.elapsed());
+        proxy.heal();
+        proxy.cut();
+        servers[0].kill();
+        let mut found = None;
+        wait_until("the other server answers", || {
+            found = backend.get("key", false, TIMEOUT).ok();
+            found.is_some()
+        });
+        assert_eq!(found.flatten(), None, "the copy is older");
+    }
+}

@@ -52,6 +52,16 @@ impl AsyncBackend for Operations {
         self.set(SHARED, key, value, ttl, timeout).boxed()
     }
 
+    fn set_over_add<'a>(
+        &'a self,
+        key: &'a str,
+        value: &'a [u8],
+        ttl: Option<Duration>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<()>> {
+        self.set_over_add(SHARED, key, value, ttl, timeout).boxed()
+    }
+
     fn delete<'a>(&'a self, key: &'a str, timeout: Duration) -> BoxFuture<'a, Result<bool>> {
         self.delete(SHARED, key, timeout).boxed()
     }

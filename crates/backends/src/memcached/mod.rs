@@ -7,6 +7,7 @@
 mod aio;
 mod command;
 mod config;
+mod copies;
 mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -106,6 +107,16 @@ impl Backend for MemcachedBackend {
 
     fn set(&self, key: &str, value: &[u8], ttl: Option<Duration>, timeout: Duration) -> Result<()> {
         block(self.0.set(BLOCKING, key, value, ttl, timeout))
+    }
+
+    fn set_over_add(
+        &self,
+        key: &str,
+        value: &[u8],
+        ttl: Option<Duration>,
+        timeout: Duration,
+    ) -> Result<()> {
+        block(self.0.set_over_add(BLOCKING, key, value, ttl, timeout))
     }
 
     fn delete(&self, key: &str, timeout: Duration) -> Result<bool> {

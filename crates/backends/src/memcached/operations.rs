@@ -122,32 +122,6 @@ impl Operations {
         Ok((found, item.map(|found| found.value)))
     }
 
-    pub(super) async fn add(
-        &self,
-        way: Way,
-        key: &str,
-        value: &[u8],
-        timeout: Duration,
-    ) -> Result<Bytes> {
-        self.check_size(value)?;
-        let deadline = after(timeout);
-        let place = self.place(key);
-        let batch = [
-            Command::add(&place.stored, value, 0),
-            Command::get(&place.stored),
-        ];
-        loop {
-            let mut replies = self.run(way, "add", &place, &batch, left(deadline)).await?;
-            if replies.done()?.is_some() {
-                return Ok(Bytes::copy_from_slice(value));
-            }
-            // What kept ours out may be gone in the meantime.
-            if let Some((value, _)) = replies.value()? {
-                return Ok(value);
-            }
-        }
-    }
-
     pub(super) async fn set(
         &self,
         way: Way,

@@ -116,6 +116,68 @@ impl Servers {
         server.is_well().then_some((first, server))
     }
 
+    /// The server that stands in for the place's first one, if there are several.
+    pub(super) fn second(&self, place: &Place<'_>) -> Option<&Server> {
+        let index = place.order.get(1)?;
+        Some(&self.list[usize::from(*index)])
+    }
+
+    /// Runs requests on this server and no other; None where it did not answer.
+    pub(super) fn ask_blocking(
+        &self,
+        server: &Server,
+        operation: &'static str,
+        batch: &[Command<'_>],
+        timeout: Duration,
+    ) -> Option<Replies> {
+        let request = Request::new(operation, batch, timeout);
+        (0..=self.retry_attempts).find_map(|_| {
+            let attempt = Attempt::at(server, batch, request.deadline)?;
+            let outcome = attempt.send_blocking(&request);
+            self.note(&attempt, operation, outcome)
+        })
+    }
+
+    /// As [`Self::ask_blocking`], on the runtime's shared connections.
+    pub(super) async fn ask_shared(
+        &self,
+        server: &Server,
+        operation: &'static str,
+        batch: &[Command<'_>],
+        timeout: Duration,
+    ) -> Option<Replies> {
+        let request = Request::new(operation, batch, timeout);
+        for _ in 0..=self.retry_attempts {
+            let attempt = Attempt::at(server, batch, request.deadline)?;
+            let outcome = attempt.send_shared(&request).await;
+            if let Some(replies) = self.note(&attempt, operation, outcome) {
+                return Some(replies);
+            }
+        }
+        None
+    }
+
+    /// Keeps the record of a server that was asked.
+    fn note(
+        &self,
+        attempt: &Attempt<'_, '_>,
+        operation: &'static str,
+        outcome: std::result::Result<Vec<Reply>, Failure>,
+    ) -> Option<Replies> {
+        match outcome {
+            Ok(replies) => {
+                attempt.answered();
+                Some(Replies::new(operation, replies))
+            }
+            Err(failure) => {
+                if failure.lost {
+                    attempt.server.failed(self.retry_attempts, Instant::now());
+                }
+                None
+            }
+        }
+    }
+
     /// Runs requests that all concern `place`.
     pub(super) fn run_blocking(
         &self,
@@ -129,12 +191,7 @@ impl Servers {
         loop {
             let attempt = self.attempt(place, batch);
             let request = attempt.request(&request);
-            let node = &attempt.server.node;
-            let outcome = attempt
-                .catching_up()
-                .chunks(AT_ONCE)
-                .try_for_each(|batch| node.call(&request.with(batch)).map(drop))
-                .and_then(|()| node.call(&request));
+            let outcome = attempt.send_blocking(&request);
             match self.judge(&mut course, &attempt, &request, outcome) {
                 Step::Done(result) => return result,
                 Step::Again(pause) => std::thread::sleep(pause),
@@ -155,14 +212,7 @@ impl Servers {
         loop {
             let attempt = self.attempt(place, batch);
             let request = attempt.request(&request);
-            let node = &attempt.server.node;
-            let call = async {
-                for batch in attempt.catching_up().chunks(AT_ONCE) {
-                    node.call_async(&request.with(batch)).await?;
-                }
-                node.call_async(&request).await
-            };
-            let outcome = call.await;
+            let outcome = attempt.send_shared(&request).await;
             match self.judge(&mut course, &attempt, &request, outcome) {
                 Step::Done(result) => return result,
                 Step::Again(pause) => tokio::time::sleep(pause).await,
@@ -224,8 +274,7 @@ impl Servers {
     ) -> Step {
         let failure = match outcome {
             Ok(replies) => {
-                attempt.server.removed(&attempt.missed);
-                attempt.server.answered();
+                attempt.answered();
                 return Step::Done(Ok(Replies::new(request.operation, replies)));
             }
             Err(failure) => failure,
@@ -258,7 +307,18 @@ impl Servers {
     }
 }
 
-impl<'b> Attempt<'_, 'b> {
+impl<'a, 'b> Attempt<'a, 'b> {
+    /// The batch for this very server; None while it is left alone, or once the time is over.
+    fn at(server: &'a Server, batch: &'b [Command<'b>], deadline: Instant) -> Option<Self> {
+        let now = Instant::now();
+        (now < deadline && server.admit(now) != Use::Closed).then(|| Self {
+            server,
+            missed: server.outdated(),
+            batch: batch.into(),
+            is_probe: false,
+        })
+    }
+
     fn request<'c>(&'c self, whole: &Request<'_>) -> Request<'c> {
         let request = whole.with(&self.batch[..]);
         if self.is_probe {
@@ -272,6 +332,27 @@ impl<'b> Attempt<'_, 'b> {
     fn catching_up(&self) -> Vec<Command<'_>> {
         let missed = self.missed.iter();
         missed.map(|(key, _)| Command::delete(key)).collect()
+    }
+
+    fn send_blocking(&self, request: &Request<'_>) -> std::result::Result<Vec<Reply>, Failure> {
+        let node = &self.server.node;
+        for batch in self.catching_up().chunks(AT_ONCE) {
+            node.call(&request.with(batch))?;
+        }
+        node.call(request)
+    }
+
+    async fn send_shared(&self, request: &Request<'_>) -> std::result::Result<Vec<Reply>, Failure> {
+        let node = &self.server.node;
+        for batch in self.catching_up().chunks(AT_ONCE) {
+            node.call_async(&request.with(batch)).await?;
+        }
+        node.call_async(request).await
+    }
+
+    fn answered(&self) {
+        self.server.removed(&self.missed);
+        self.server.answered();
     }
 }
 

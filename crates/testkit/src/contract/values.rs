@@ -188,6 +188,8 @@ fn added_unless_it_is_there(face: &dyn Face, key: &str) {
     assert_eq!(face.add(key, b"second", TIMEOUT).expect("add"), "first");
     assert_eq!(stored(face, key).as_deref(), Some(&b"first"[..]));
     assert!(face.delete(key, TIMEOUT).expect("delete"));
+    assert_eq!(stored(face, key), None);
+    let key = &format!("{key}:empty");
     assert_eq!(face.add(key, b"", TIMEOUT).expect("add"), "");
     assert_eq!(
         face.add(key, b"third", TIMEOUT).expect("add"),
