@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import subprocess
 import time
@@ -171,3 +172,12 @@ def test_a_stopped_writer_costs_time_and_no_error(directory: str) -> None:
 @pytest.mark.parametrize("scenario", FORKS)
 def test_both_sides_of_a_fork_go_on(directory: str, namespace: str, tmp_path: Path, scenario: str) -> None:
     assert forked(scenario, tmp_path, namespace, CACHEKIT_FILE_CACHE_DIR=directory) == "done\n"
+
+
+@pytest.mark.parametrize("make", [FileBackend.lock, FileBackend.acquire_lock])
+def test_a_wait_for_a_lock_is_a_number_of_seconds(make: Any, tmp_path: Path) -> None:
+    backend = FileBackend(FileBackendConfig(cache_dir=str(tmp_path / "store")))
+    with pytest.raises(ValueError, match="blocking_timeout must be a number of seconds or None, got nan"):
+        make(backend, "k", 5, math.nan)
+    with backend.lock("k", 5) as held, backend.lock("k", 5, 0) as other:
+        assert (held, other) == (True, False)

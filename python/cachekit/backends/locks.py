@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from time import monotonic
 
 TYPE_CHECKING = False
@@ -20,6 +21,8 @@ class _Attempt:
     def __init__(self, backend: Backend, key: str, timeout: float, blocking_timeout: float | None) -> None:
         from secrets import token_hex
 
+        if blocking_timeout is not None and isnan(blocking_timeout):
+            raise ValueError(f"blocking_timeout must be a number of seconds or None, got {blocking_timeout}")
         self._backend = backend
         self._key = key
         self._lease = timeout
