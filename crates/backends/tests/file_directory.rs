@@ -72,6 +72,12 @@ fn symbolic_links_are_refused() {
     let (real, link) = (directory.path().join("real"), directory.path().join("link"));
     set(&open(&real), "k", b"v");
     symlink(&real, &link).expect("a link");
+    for behind in ["/", "//", "/.", "/./"] {
+        let mut spelled = link.clone().into_os_string();
+        spelled.push(behind);
+        let error = refused(Path::new(&spelled));
+        assert!(error.message().contains("is a symbolic link"), "{error}");
+    }
     let error = refused(&link);
     assert!(error.to_string().contains("symbolic link"), "{error}");
     // Nor is one inside followed, whatever it leads to.
@@ -286,6 +292,39 @@ fn a_removed_directory_is_made_again() {
     fs::remove_dir_all(&path).expect("removed");
     set(&open(&path), "other", b"there");
     assert_eq!(get(&backend, "other").as_deref(), Some(&b"there"[..]));
+}
+
+#[test]
+fn whoever_only_reads_notices_soon_that_the_directory_was_removed() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static NOW: AtomicU64 = AtomicU64::new(1_000_000_000_000_000);
+    let directory = TempDir::new();
+    let path = directory.path().join("c");
+    let config = FileConfig::new(&path).clock(|| NOW.load(Ordering::Relaxed));
+    let backend = FileBackend::new(config).expect("good settings");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let get_async = || {
+        let aio = backend.aio().expect("it has one");
+        let found = runtime.block_on(aio.get("k", false, TIMEOUT));
+        found.expect("get").map(|found| found.value.to_vec())
+    };
+    let exists = || backend.exists("k", TIMEOUT).expect("exists");
+    let readers: [&dyn Fn() -> bool; 3] = [
+        &|| get(&backend, "k").is_some(),
+        &|| get_async().is_some(),
+        &exists,
+    ];
+    for read in readers {
+        set(&backend, "k", b"v");
+        assert!(read());
+        fs::remove_dir_all(&path).expect("removed");
+        NOW.fetch_add(1_000_000, Ordering::Relaxed);
+        assert!(!read());
+    }
 }
 
 #[test]

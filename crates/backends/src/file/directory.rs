@@ -44,7 +44,8 @@ const WRITE: OFlags = OFlags::RDWR.union(SAFE);
 impl Directory {
     /// Opens the directories, and makes those that are missing.
     pub(super) fn open(config: &FileConfig) -> Result<Self> {
-        let directory = &config.directory;
+        // With a slash or a dot behind it, the name of a link would stand for what it points to.
+        let directory = config.directory.components().as_path();
         let opened = match open_directory(CWD, directory) {
             Err(Errno::NOENT) => {
                 make(directory, config.directory_mode).map_err(|e| failed("open", directory, e))?;

@@ -34,6 +34,8 @@ use crate::error::Result;
 
 /// A chain is not longer than this unless it is damaged.
 const LONGEST_CHAIN: u32 = 1 << 10;
+/// Microseconds for which what was removed may still be read.
+const LOOK_EVERY: u64 = 1_000_000;
 
 /// The open files of a store.
 pub(super) struct Live {
@@ -49,6 +51,8 @@ pub(super) struct Live {
     pub(super) boot: u64,
     pub(super) writable: bool,
     ids: AtomicU64,
+    /// When a reader last saw that the store is there, in the store's time.
+    seen: AtomicU64,
     _private: Private,
 }
 
@@ -134,6 +138,7 @@ impl Live {
             boot: boot(),
             writable,
             ids: AtomicU64::new(random()?),
+            seen: AtomicU64::new(0),
         })
     }
 
@@ -145,6 +150,19 @@ impl Live {
     /// Whether somebody has removed the store that these files belonged to.
     pub(super) fn is_gone(&self) -> io::Result<bool> {
         Ok(fstat(&self.index)?.st_nlink == 0)
+    }
+
+    /// As [`is_gone`](Self::is_gone), for readers that find what they look for: the system is asked once in
+    /// [`LOOK_EVERY`], and in between the answer is no.
+    pub(super) fn is_found_gone(&self, now: u64) -> io::Result<bool> {
+        if now.abs_diff(self.seen.load(Ordering::Relaxed)) < LOOK_EVERY {
+            return Ok(false);
+        }
+        let gone = self.is_gone()?;
+        if !gone {
+            self.seen.store(now, Ordering::Relaxed);
+        }
+        Ok(gone)
     }
 
     pub(super) fn header(&self) -> io::Result<Beginning> {

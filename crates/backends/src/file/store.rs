@@ -177,9 +177,10 @@ impl Store {
 
     /// The live entry of a key. Without `Some`, whether there is one takes a turn to tell.
     pub(super) fn read(&self, key: &str) -> Result<Option<Option<(Slot, Bytes)>>> {
-        let live = self.live()?;
-        match live.read(key, self.now()) {
+        let (live, now) = (self.live()?, self.now());
+        match live.read(key, now) {
             Ok(None) if self.was_removed(&live)? => self.read(key),
+            Ok(Some(_)) if self.was_found_removed(&live, now)? => self.read(key),
             Ok(found) => Ok(Some(found)),
             Err(Some(error)) => Err(self.failed("get", error)),
             // Nothing can be put in order here.
@@ -190,9 +191,9 @@ impl Store {
 
     /// The live entry of a key as far as it can be told from memory; without `Some`, it cannot.
     pub(super) fn read_cached(&self, key: &str) -> Option<Option<(Slot, Bytes)>> {
-        let live = self.opened()?;
-        let (index, slot, value) = match live.read_from(Source::Cache, key, self.now()) {
-            Ok(Some(found)) => found,
+        let (live, now) = (self.opened()?, self.now());
+        let (index, slot, value) = match live.read_from(Source::Cache, key, now) {
+            Ok(Some(found)) if !live.is_found_gone(now).ok()? => found,
             Ok(None) if !live.is_gone().ok()? => return Some(None),
             _ => return None,
         };
@@ -205,9 +206,9 @@ impl Store {
 
     /// The live slot of a key, as [`read_cached`](Self::read_cached).
     pub(super) fn peek_cached(&self, key: &str) -> Option<Option<Slot>> {
-        let live = self.opened()?;
-        match live.peek(Source::Cache, key, self.now()) {
-            Ok(Some(slot)) => Some(Some(slot)),
+        let (live, now) = (self.opened()?, self.now());
+        match live.peek(Source::Cache, key, now) {
+            Ok(Some(slot)) if !live.is_found_gone(now).ok()? => Some(Some(slot)),
             Ok(None) if !live.is_gone().ok()? => Some(None),
             _ => None,
         }
@@ -215,9 +216,10 @@ impl Store {
 
     /// The live slot of a key, as [`read`](Self::read).
     pub(super) fn peek(&self, key: &str) -> Result<Option<Option<Slot>>> {
-        let live = self.live()?;
-        match live.peek(Source::Disk, key, self.now()) {
+        let (live, now) = (self.live()?, self.now());
+        match live.peek(Source::Disk, key, now) {
             Ok(None) if self.was_removed(&live)? => self.peek(key),
+            Ok(Some(_)) if self.was_found_removed(&live, now)? => self.peek(key),
             Ok(found) => Ok(Some(found)),
             Err(Some(error)) => Err(self.failed("get", error)),
             Err(None) if !live.writable => Ok(Some(None)),
@@ -226,7 +228,16 @@ impl Store {
     }
 
     fn was_removed(&self, live: &Arc<Live>) -> Result<bool> {
-        let gone = live.is_gone().map_err(|error| self.failed("get", error))?;
+        self.forget_if(live, live.is_gone())
+    }
+
+    /// As [`was_removed`](Self::was_removed), where something was found.
+    fn was_found_removed(&self, live: &Arc<Live>, now: u64) -> Result<bool> {
+        self.forget_if(live, live.is_found_gone(now))
+    }
+
+    fn forget_if(&self, live: &Arc<Live>, gone: io::Result<bool>) -> Result<bool> {
+        let gone = gone.map_err(|error| self.failed("get", error))?;
         if gone {
             self.forget(live);
         }
