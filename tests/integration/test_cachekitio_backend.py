@@ -314,6 +314,25 @@ def test_an_authority_that_is_not_trusted(server: CachekitServer, monkeypatch: E
     assert not CachekitIOBackend().exists("k")
 
 
+def test_a_file_of_authorities_that_holds_none_is_told(
+    server: CachekitServer, tmp_path: Path, monkeypatch: Environment, caplog: pytest.LogCaptureFixture
+) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.write_text("not a certificate\n")
+    for named in (empty, tmp_path / "missing.pem"):
+        monkeypatch.setenv("SSL_CERT_FILE", str(named))
+        caplog.clear()
+        with pytest.raises(BackendError, match="is not trusted"):
+            CachekitIOBackend().get("k")
+        told = [record.getMessage() for record in caplog.records if str(named) in record.getMessage()]
+        assert len(told) == 1, caplog.text
+    assert "SSL_CERT_FILE" in caplog.text
+    monkeypatch.setenv("SSL_CERT_FILE", str(server.authority))
+    caplog.clear()
+    assert not CachekitIOBackend().exists("k")
+    assert not caplog.records
+
+
 def test_the_environment_selects_it(server: CachekitServer) -> None:
     provider = DefaultBackendProvider()
     assert isinstance(provider.get_backend(), CachekitIOBackend)

@@ -46,7 +46,7 @@ pub use file::{FileBackend, FileConfig};
 #[cfg(feature = "memcached")]
 pub use memcached::{MemcachedBackend, MemcachedConfig};
 #[cfg(feature = "net")]
-pub use net::tls::tls_client_config;
+pub use net::tls::{certificate_remedy, tls_client_config};
 #[cfg(feature = "redis")]
 pub use redis::{RedisBackend, RedisConfig};
 pub use tally::{Counters, Tally};

@@ -19,7 +19,7 @@ use super::config::CachekitIOConfig;
 use super::error::Failure;
 use crate::error::{BackendError, ErrorKind, Result};
 use crate::net::lookup::resolve_async;
-use crate::net::tls::tls_client_config;
+use crate::net::tls::{certificate_remedy, tls_client_config};
 
 /// How much of one body may be under way unread, and of all bodies together.
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -155,15 +155,13 @@ impl Connector {
     }
 
     fn untrusted(&self, error: io::Error) -> Failure {
-        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-            Some(rustls::Error::InvalidCertificate(_)) => self.failed(
+        match certificate_remedy(&error, "SSL_CERT_FILE") {
+            Some(remedy) => self.failed(
                 ErrorKind::Permanent,
-                &format!(
-                    "is not trusted: {error}; name the PEM file of its authority in SSL_CERT_FILE"
-                ),
+                &format!("is not trusted: {error}; {remedy}"),
                 Some(error),
             ),
-            _ => self.broken(&error.to_string()),
+            None => self.broken(&error.to_string()),
         }
     }
 

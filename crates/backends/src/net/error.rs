@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::Address;
+use super::tls::certificate_remedy;
 use crate::error::{BackendError, ErrorKind};
 
 /// A failed exchange with one server.
@@ -32,12 +33,8 @@ pub(crate) fn broken(
             }
         };
     }
-    let remedy = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(rustls::Error::InvalidCertificate(_)) => {
-            "; name the PEM file of its authority in ?ssl_ca= or SSL_CERT_FILE"
-        }
-        _ => "",
-    };
+    let remedy = certificate_remedy(&error, "?ssl_ca= or SSL_CERT_FILE");
+    let remedy = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
     BackendError::new(
         ErrorKind::Transient,
         operation,

@@ -89,6 +89,30 @@ pub fn tls_client_config() -> Result<Arc<ClientConfig>> {
     client_config(&TlsOptions::default())
 }
 
+/// What to do about a server's certificate that was refused; `None` for other errors. `authorities` is
+/// where the authorities are named that are trusted.
+#[must_use]
+pub fn certificate_remedy(error: &std::io::Error, authorities: &str) -> Option<String> {
+    use rustls::CertificateError as Certificate;
+
+    let Some(rustls::Error::InvalidCertificate(why)) = error.get_ref()?.downcast_ref() else {
+        return None;
+    };
+    Some(match why {
+        Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+            "name the server by a name that its certificate is for, or give it one for this name"
+                .to_owned()
+        }
+        Certificate::Expired | Certificate::ExpiredContext { .. } => {
+            "renew the server's certificate, or set this machine's clock right".to_owned()
+        }
+        Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+            "set this machine's clock right, or the server's certificate".to_owned()
+        }
+        _ => format!("name the PEM file of its authority in {authorities}"),
+    })
+}
+
 fn roots(ca: Option<&Path>) -> Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     if let Some(ca) = ca {
@@ -105,6 +129,12 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore> {
                 "certificates to trust could not be read, so that servers may not be trusted: {error} \
                  (SSL_CERT_FILE and SSL_CERT_DIR say where they are)"
             );
+        }
+        if let Some(file) = set("SSL_CERT_FILE")
+            && native.errors.is_empty()
+            && let Err(error) = read_certificates("SSL_CERT_FILE", Path::new(&file))
+        {
+            tracing::warn!(target: "cachekit", "{}, so that servers may not be trusted", error.message());
         }
         if (set("SSL_CERT_FILE").is_some() || set("SSL_CERT_DIR").is_some())
             && let Some(bundle) = SYSTEM_BUNDLES
@@ -199,5 +229,49 @@ impl ServerCertVerifier for AcceptAny {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rustls::CertificateError;
+
+    use super::*;
+
+    #[test]
+    fn the_remedy_is_the_certificates() {
+        let remedy = |why| {
+            let error = io::Error::other(rustls::Error::InvalidCertificate(why));
+            certificate_remedy(&error, "SSL_CERT_FILE").expect("it is about a certificate")
+        };
+        let unknown = remedy(CertificateError::UnknownIssuer);
+        assert!(unknown.ends_with("authority in SSL_CERT_FILE"), "{unknown}");
+        let name = ServerName::try_from("localhost").expect("a name");
+        for (why, said) in [
+            (CertificateError::NotValidForName, "name the server"),
+            (
+                CertificateError::NotValidForNameContext {
+                    expected: name.to_owned(),
+                    presented: vec![],
+                },
+                "name the server",
+            ),
+            (CertificateError::Expired, "renew"),
+            (
+                CertificateError::ExpiredContext {
+                    time: UnixTime::now(),
+                    not_after: UnixTime::now(),
+                },
+                "renew",
+            ),
+            (CertificateError::NotValidYet, "clock"),
+        ] {
+            let said_of = remedy(why);
+            assert!(said_of.contains(said), "{said_of}");
+            assert!(!said_of.contains("SSL_CERT_FILE"), "{said_of}");
+        }
+        assert_eq!(certificate_remedy(&io::Error::other("else"), "x"), None);
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cachekit::backends::tls_client_config;
+use cachekit::backends::{certificate_remedy, tls_client_config};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue};
@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::{self, pki_types::ServerName};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::snapshot::Snapshot;
 
@@ -160,11 +160,9 @@ impl Endpoint {
 }
 
 fn untrusted(error: io::Error) -> String {
-    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(rustls::Error::InvalidCertificate(_)) => {
-            format!("is not trusted: {error}; name the PEM file of its authority in SSL_CERT_FILE")
-        }
-        _ => format!("cannot be reached by TLS: {error}"),
+    match certificate_remedy(&error, "SSL_CERT_FILE") {
+        Some(remedy) => format!("is not trusted: {error}; {remedy}"),
+        None => format!("cannot be reached by TLS: {error}"),
     }
 }
 
