@@ -193,6 +193,8 @@ class Setting:
             words += f" of at least {self.least}"
         if self.above is not None:
             words += f" above {self.above}"
+        if self.most is not None:
+            words += f" and up to {self.most}"
         return words
 
     def parse(self, text: str) -> Any:
@@ -230,11 +232,14 @@ class Setting:
         return ConfigurationError(f"{name}{shown} is not valid: {self.expected} is expected{remedy}")
 
 
+LONGEST = 31_536_000.0
+"""The greatest number of seconds that a timeout may be: a year."""
+
 REDIS = (
     Setting("redis_url", str, "redis://localhost:6379", "Where Redis is.", secret=True, also=("REDIS_URL",)),
     Setting("connection_pool_size", int, 10, "Connections to the backend, at most.", above=0),
-    Setting("socket_timeout", float, 1.0, "Seconds that one call may spend on the backend.", above=0),
-    Setting("socket_connect_timeout", float, 1.0, "Seconds that connecting may take.", above=0),
+    Setting("socket_timeout", float, 1.0, "Seconds that one call may spend on the backend.", above=0, most=LONGEST),
+    Setting("socket_connect_timeout", float, 1.0, "Seconds that connecting may take.", above=0, most=LONGEST),
 )
 
 _IO_POOL, *_ = (setting for setting in REDIS if setting.name == "connection_pool_size")
@@ -242,7 +247,7 @@ _IO_POOL, *_ = (setting for setting in REDIS if setting.name == "connection_pool
 CACHEKITIO = (
     Setting("api_url", str, "https://api.cachekit.io", "Where the service is; https only."),
     Setting("api_key", str, None, "The account's key.", secret=True),
-    Setting("timeout", float, 5.0, "Seconds that one call may spend on the service.", above=0),
+    Setting("timeout", float, 5.0, "Seconds that one call may spend on the service.", above=0, most=LONGEST),
     Setting("max_retries", int, 3, "Further attempts after a transient error, within the timeout.", least=0),
     _IO_POOL,
     Setting("allow_custom_host", bool, False, "Take a host of one's own, private addresses included."),

@@ -45,7 +45,24 @@ def test_defaults_agree(model: Any) -> None:
     assert set(model.model_fields) == {setting.name for setting in model.table}
 
 
-TEXTS = ["0", "1", "7", "-3", "2.5", "true", "Off", "nonsense", "inf", "nan", " 5 ", "0600", "0777", "12:34", "[]"]
+TEXTS = [
+    "0",
+    "1",
+    "7",
+    "-3",
+    "2.5",
+    "true",
+    "Off",
+    "nonsense",
+    "inf",
+    "nan",
+    " 5 ",
+    "0600",
+    "0777",
+    "12:34",
+    "[]",
+    "1e300",
+]
 SERVER_TEXTS = [
     '["mc1:11211", "mc2:11211"]',
     '["mc1"]',

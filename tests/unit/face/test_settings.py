@@ -95,6 +95,8 @@ def test_the_fallback_url(monkeypatch: pytest.MonkeyPatch) -> None:
         ("default_ttl", 0),
         ("default_ttl", "soon"),
         ("socket_timeout", math.inf),
+        ("socket_timeout", 1e9),
+        ("socket_connect_timeout", 31_536_001),
         ("connection_pool_size", -1),
         ("l1_max_size_mb", 0),
         ("encryption", "some"),

@@ -139,7 +139,8 @@ impl Kind {
         match (range.least, range.most, range.above) {
             (Some(least), Some(most), _) => format!("{words} from {least} to {most}"),
             (Some(least), None, _) => format!("{words} of at least {least}"),
-            (None, _, Some(above)) => format!("{words} above {above}"),
+            (None, Some(most), Some(above)) => format!("{words} above {above} and up to {most}"),
+            (None, None, Some(above)) => format!("{words} above {above}"),
             _ => words.to_owned(),
         }
     }
@@ -347,6 +348,8 @@ mod tests {
             ),
             (MEMCACHED, "CACHEKIT_MEMCACHED_SERVERS", "[]", "JSON array"),
             (CACHEKITIO, "CACHEKIT_TIMEOUT", "0", "above 0"),
+            (CACHEKITIO, "CACHEKIT_TIMEOUT", "1e300", "up to 31536000"),
+            (REDIS, "CACHEKIT_SOCKET_TIMEOUT", "1e9", "up to 31536000"),
             (
                 CACHEKITIO,
                 "CACHEKIT_ALLOW_CUSTOM_HOST",

@@ -24,6 +24,12 @@ const fn above(above: f64) -> Range {
     }
 }
 
+/// A timeout in seconds: more than a year is none.
+const TIMEOUT: Range = Range {
+    most: Some(31_536_000.0),
+    ..above(0.0)
+};
+
 const fn between(least: f64, most: f64) -> Range {
     Range {
         least: Some(least),
@@ -72,13 +78,13 @@ const CONNECTION_POOL_SIZE: Setting = setting(
 const SOCKET_TIMEOUT: Setting = setting(
     "socket_timeout",
     &["CACHEKIT_SOCKET_TIMEOUT"],
-    Kind::Number(above(0.0)),
+    Kind::Number(TIMEOUT),
     Some("1.0"),
 );
 const SOCKET_CONNECT_TIMEOUT: Setting = setting(
     "socket_connect_timeout",
     &["CACHEKIT_SOCKET_CONNECT_TIMEOUT"],
-    Kind::Number(above(0.0)),
+    Kind::Number(TIMEOUT),
     Some("1.0"),
 );
 
@@ -102,7 +108,7 @@ pub const CACHEKITIO: &[Setting] = &[
     setting(
         "timeout",
         &["CACHEKIT_TIMEOUT"],
-        Kind::Number(above(0.0)),
+        Kind::Number(TIMEOUT),
         Some("5.0"),
     ),
     setting(
