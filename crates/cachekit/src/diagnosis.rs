@@ -7,7 +7,6 @@ use std::{collections::HashMap, ffi::OsString, sync::Arc, time::Duration};
 use cachekit_backends::Backend;
 
 use crate::{
-    cache::Cache,
     env,
     error::Error,
     selection::{self, Selected},
@@ -32,8 +31,9 @@ pub struct Diagnosis {
     pub variables: Vec<Variable>,
     /// Names that look like cachekit's and that nothing reads, with the one that may have been meant.
     pub unread: Vec<(String, Option<&'static str>)>,
-    /// Why caching would end in an error at first use, if it would.
-    pub error: Option<Error>,
+    /// Why caching would end in an error at first use, beyond what is wrong with single
+    /// [variables](Self::variables). Each begins with the variable to which it belongs.
+    pub errors: Vec<Error>,
     lookup: HashMap<String, OsString>,
 }
 
@@ -47,7 +47,8 @@ pub struct Variable {
     pub shown: Option<String>,
     /// What is wrong with it.
     pub error: Option<Error>,
-    /// Whether it is a setting of a backend that is not chosen, and so has no effect.
+    /// Whether it is a setting of a backend that is not chosen, and so has no effect. Those of Redis are read
+    /// in any case: what is wrong with them has one.
     pub idle: bool,
 }
 
@@ -67,12 +68,21 @@ impl Diagnosis {
         let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value));
         let lookup: HashMap<String, OsString> = variables.into_iter().filter_map(text).collect();
         let variables = Variables(|name: &str| lookup.get(name).cloned());
-        let (selected, error) = match selection::selected(&variables) {
-            Ok(selected) => (selected, None),
-            Err(error) => (None, Some(error)),
+        let (selected, mut errors) = match selection::selected(&variables) {
+            Ok(selected) => (selected, vec![]),
+            Err(error) => (None, vec![error]),
         };
-        let built = env::read(Cache::production(), |name| lookup.get(name).cloned());
         let set = set_variables(&variables, selected.as_ref());
+        // What is wrong with one variable must not hide what is wrong with others.
+        let wrong = set.iter().filter(|variable| variable.error.is_some());
+        let wrong: Vec<&str> = wrong.map(|variable| variable.name).collect();
+        let allowed = |name: &str| (!wrong.contains(&name)).then(|| lookup.get(name).cloned())?;
+        let allowed = Variables(allowed);
+        errors.extend(selected.as_ref().and_then(|it| it.make(&allowed).err()));
+        match allowed.read(PROCESS) {
+            Ok(values) => errors.extend(env::problems(&values)),
+            Err(error) => errors.push(error),
+        }
         let mut unread: Vec<_> = lookup.keys().filter_map(|name| misnamed(name)).collect();
         unread.sort();
         Self {
@@ -80,7 +90,7 @@ impl Diagnosis {
             ignored: selected.map_or(Vec::new(), |selected| selected.ignored),
             variables: set,
             unread,
-            error: error.or(built.err()),
+            errors,
             lookup,
         }
     }
@@ -126,11 +136,12 @@ fn set_variables(
                 Ok(Some(_)) => (variables.text(name).ok().flatten(), None),
                 Err(error) => (None, Some(error)),
             };
+            let read = error.is_some() && has(PROCESS, setting);
             set.push(Variable {
                 name,
                 shown,
                 error,
-                idle,
+                idle: idle && !read,
             });
         }
     }
@@ -172,7 +183,7 @@ mod tests {
         let found = of(&[("PATH", "/bin"), ("CACHE_SIZE", "3"), ("REDIS_URL", "")]);
         assert_eq!((found.chosen_by, found.ignored.len()), (None, 0));
         assert!(found.variables.is_empty() && found.unread.is_empty());
-        assert!(found.error.is_none());
+        assert!(found.errors.is_empty());
         assert!(found.backend().expect("nothing is wrong").is_none());
     }
 
@@ -196,7 +207,7 @@ mod tests {
         assert_eq!(told("CACHEKIT_DEFAULT_TTL"), (Some("60"), false));
         let chosen = found.backend().expect("good").expect("one");
         assert_eq!(chosen.backend.name(), "redis");
-        assert!(!format!("{:?}{:?}", found.variables, found.error).contains("hunter2"));
+        assert!(!format!("{:?}{:?}", found.variables, found.errors).contains("hunter2"));
     }
 
     #[test]
@@ -216,11 +227,42 @@ mod tests {
                 ("CACHEKIT_MEMCACHED_TIMEOUT", true)
             ]
         );
-        let error = found.error.expect("it would be raised").to_string();
-        assert!(error.contains("CACHEKIT_FILE_MAX_ENTRY_COUNT"), "{error}");
-        // What one variable alone does not show.
-        let error = of(&[("CACHEKIT_MASTER_KEY", "6b6b")]).error.expect("short");
-        assert!(error.to_string().contains("CACHEKIT_MASTER_KEY"), "{error}");
+        // What one variable's form alone does not show, whatever else is wrong.
+        let [error] = &found.errors[..] else {
+            panic!("{:?}", found.errors);
+        };
+        let error = error.to_string();
+        assert!(error.starts_with("CACHEKIT_MASTER_KEY"), "{error}");
+    }
+
+    #[test]
+    fn nothing_that_is_wrong_hides_what_else_is() {
+        let found = of(&[
+            ("CACHEKIT_API_KEY", "ck_live_0123456789"),
+            ("CACHEKIT_API_URL", "http://localhost"),
+            ("CACHEKIT_MASTER_KEY", "6b6b"),
+            ("CACHEKIT_PREVIOUS_MASTER_KEYS", "zz"),
+            ("CACHEKIT_SOCKET_TIMEOUT", "soon"),
+        ]);
+        let told: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+        let begin = |name: &str| told.iter().filter(|it| it.starts_with(name)).count();
+        assert_eq!(begin("CACHEKIT_API_URL"), 1, "{told:?}");
+        assert_eq!(begin("CACHEKIT_MASTER_KEY"), 1, "{told:?}");
+        assert_eq!(
+            told.len(),
+            if cfg!(feature = "encryption") { 3 } else { 2 },
+            "{told:?}"
+        );
+        // Redis is not chosen, and a program would be refused all the same.
+        let wrong = found.variables.iter().filter(|it| it.error.is_some());
+        let wrong: Vec<_> = wrong.map(|it| (it.name, it.idle)).collect();
+        assert_eq!(wrong, [("CACHEKIT_SOCKET_TIMEOUT", false)]);
+        let alone = of(&[("CACHEKIT_ENCRYPTION", "all")]).errors;
+        assert!(
+            alone[0]
+                .to_string()
+                .starts_with("CACHEKIT_ENCRYPTION is set")
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use crate::{
     builder::CacheBuilder,
+    cache::Cache,
     encryption::{KeyError, Keychain, MasterKey},
     error::Error,
     selection,
@@ -35,10 +36,7 @@ pub(crate) fn read(
     if let Some(compression) = values.boolean("enable_compression") {
         builder = builder.compression(compression);
     }
-    let level = values.integer("compression_level");
-    if let Some(level) = level.filter(|_| values.boolean("enable_compression") != Some(false)) {
-        builder = compress(builder, u8::try_from(level).unwrap_or(u8::MAX))?;
-    }
+    builder = compression_level(builder, &values)?;
     let bytes = values.integer("max_value_size");
     let mib = values.integer("max_chunk_size_mb");
     let limits = [bytes, mib.map(|mib| mib.saturating_mul(MIB))];
@@ -48,6 +46,25 @@ pub(crate) fn read(
     builder = encryption(builder, &values)?;
     let disabled = values.boolean("disabled");
     Ok(builder.disabled(disabled.unwrap_or(false)))
+}
+
+/// What is wrong with settings of the process that are allowed each by itself.
+pub(crate) fn problems(values: &Values) -> Vec<Error> {
+    let of_keys = [master_key(values).err(), previous_keys(values).err()];
+    let mut found: Vec<Error> = of_keys.into_iter().flatten().collect();
+    if found.is_empty() {
+        found.extend(encryption(Cache::production(), values).err());
+    }
+    found.extend(compression_level(Cache::production(), values).err());
+    found
+}
+
+fn compression_level(builder: CacheBuilder, values: &Values) -> Result<CacheBuilder, Error> {
+    let level = values.integer("compression_level");
+    match level.filter(|_| values.boolean("enable_compression") != Some(false)) {
+        Some(level) => compress(builder, u8::try_from(level).unwrap_or(u8::MAX)),
+        None => Ok(builder),
+    }
 }
 
 #[cfg(feature = "lz4hc")]

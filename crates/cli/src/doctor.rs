@@ -120,7 +120,7 @@ pub(crate) fn run(arguments: &ArgMatches, import: Option<Import<'_>>) -> Result<
 }
 
 fn variables(diagnosis: &Diagnosis, found: &mut Findings) {
-    let mut told = Vec::new();
+    let errors: Vec<_> = diagnosis.errors.iter().map(ToString::to_string).collect();
     for variable in &diagnosis.variables {
         let name = variable.name;
         match (&variable.error, &variable.shown) {
@@ -131,9 +131,9 @@ fn variables(diagnosis: &Diagnosis, found: &mut Findings) {
                 } else {
                     Level::Problem
                 };
-                told.push(error.to_string());
                 found.tell(level, error);
             }
+            (None, _) if errors.iter().any(|error| is_about(error, name)) => {}
             (None, _) if diagnosis.ignored.contains(&name) => {}
             (None, _) if variable.idle => {
                 found.tell(
@@ -145,11 +145,10 @@ fn variables(diagnosis: &Diagnosis, found: &mut Findings) {
             (None, None) => found.tell(Level::Ok, format!("{name} is set")),
         }
     }
-    if let Some(error) = &diagnosis.error
-        && !told.contains(&error.to_string())
-    {
+    for error in errors {
         found.tell(Level::Problem, error);
     }
+    log_level(found);
     for (name, meant) in &diagnosis.unread {
         let meant = meant.or_else(|| nearest(name));
         let remedy = match meant {
@@ -158,6 +157,32 @@ fn variables(diagnosis: &Diagnosis, found: &mut Findings) {
         };
         found.tell(Level::Hint, format!("{name} is not read; {remedy}"));
     }
+}
+
+/// Whether an error begins with the variable of that name.
+fn is_about(error: &str, name: &str) -> bool {
+    let rest = error.strip_prefix(name);
+    rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_alphanumeric() || next == '_'))
+}
+
+/// Looks at the level of a Python program's log, which is not a setting of ours alone.
+fn log_level(found: &mut Findings) {
+    const LEVELS: [&str; 8] = [
+        "CRITICAL", "FATAL", "ERROR", "WARNING", "WARN", "INFO", "DEBUG", "NOTSET",
+    ];
+    let set = env::var_os("LOG_LEVEL").filter(|text| !text.is_empty());
+    let Some(text) = set else {
+        return;
+    };
+    let text = text.to_string_lossy();
+    if LEVELS.contains(&text.to_uppercase().as_str()) {
+        found.tell(Level::Ok, format!("LOG_LEVEL={text}"));
+        return;
+    }
+    found.tell(
+        Level::Hint,
+        format!("LOG_LEVEL={text:?} is not a level of Python's logging, and cachekit's log keeps its own; set INFO or the like"),
+    );
 }
 
 /// The variable whose name is the most alike, if it is much alike.

@@ -318,13 +318,34 @@ fn doctor_says_what_is_wrong_and_no_secret() {
         ),
         "{out}"
     );
-    let short = [("CACHEKIT_MASTER_KEY", "5ec2e75ec2e7")];
-    let (out, code) = printed(&["doctor"], &short);
-    assert_eq!(code, Some(3), "{out}");
+    // One problem does not hide another, and nothing is called well that is not.
     assert!(
-        has(&lines(&out, "problem"), &["CACHEKIT_MASTER_KEY"]),
+        has(&problems, &["CACHEKIT_MASTER_KEY has 6 bytes"]),
         "{out}"
     );
+    assert!(
+        !lines(&out, "ok").iter().any(|line| line.contains("_KEY")),
+        "{out}"
+    );
+    let wrong = [
+        ("CACHEKIT_DEFAULT_TTL", "0"),
+        ("CACHEKIT_MASTER_KEY", "zz"),
+        ("CACHEKIT_PREVIOUS_MASTER_KEYS", "5ec2e75ec2e7"),
+        ("LOG_LEVEL", "silly"),
+    ];
+    let (out, code) = printed(&["doctor"], &wrong);
+    assert_eq!((code, lines(&out, "problem").len()), (Some(3), 3), "{out}");
+    for (name, _) in &wrong[..3] {
+        assert!(has(&lines(&out, "problem"), &[name]), "{out}");
+    }
+    assert!(has(&lines(&out, "hint"), &["LOG_LEVEL=\"silly\""]), "{out}");
+    assert!(
+        lines(&out, "ok").is_empty() && !out.contains("5ec2e7"),
+        "{out}"
+    );
+    let (out, code) = printed(&["doctor"], &[("LOG_LEVEL", "debug")]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(has(&lines(&out, "ok"), &["LOG_LEVEL=debug"]), "{out}");
 }
 
 #[test]
