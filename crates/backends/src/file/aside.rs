@@ -1,10 +1,12 @@
 //! What may wait for a disk or for other processes, done on other threads than the event loop's.
 
 use std::hint::black_box;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout_at;
 
@@ -23,23 +25,28 @@ pub(super) const LONG: usize = 256 << 10;
 const PAGE: usize = 4 << 10;
 
 impl Shared {
-    /// Does `work`, which takes a turn, on a thread where it may block. This process's tasks line up for it,
-    /// so that their threads do not keep each other busy.
+    /// Does `work`, which takes a turn, on a thread where it may block, behind what others of this process's
+    /// tasks want done. What is not begun in time is not done, what does not end in time is left to that thread.
     pub(super) async fn in_line<R: Send + 'static>(
         &self,
         operation: &'static str,
         deadline: Instant,
         work: impl FnOnce(&FileBackend, Duration) -> Result<R> + Send + 'static,
     ) -> Result<R> {
-        let place = self.0.line().clone().acquire_owned();
-        let place = timeout_at(deadline.into(), place)
-            .await
-            .map_err(|_| late(operation))?;
-        let work = move |backend: &FileBackend, left| {
-            let _place = place;
-            work(backend, left)
-        };
-        self.aside(operation, deadline, work).await
+        let backend = FileBackend(self.clone());
+        let (done, outcome) = oneshot::channel();
+        let _place = self.0.line().join(move || {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let outcome = catch_unwind(AssertUnwindSafe(|| work(&backend, left)));
+            // Nobody listens any more when the time is up.
+            let _ = done.send(outcome);
+        });
+        match timeout_at(deadline.into(), outcome).await {
+            Ok(Ok(Ok(done))) => done,
+            Ok(Ok(Err(panic))) => resume_unwind(panic),
+            Ok(Err(_)) => Err(ended(operation)),
+            Err(_) => Err(late(operation)),
+        }
     }
 
     /// Does `work` on a thread where it may block, and tells it how much time is left. What does not end in
@@ -59,12 +66,8 @@ impl Shared {
         };
         match timeout_at(deadline.into(), spawn_blocking(work)).await {
             Ok(Ok(done)) => done,
-            Ok(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Ok(Err(_)) => Err(BackendError::new(
-                ErrorKind::Transient,
-                operation,
-                "the runtime ended before the disk answered",
-            )),
+            Ok(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
+            Ok(Err(_)) => Err(ended(operation)),
             Err(_) => Err(late(operation)),
         }
     }
@@ -162,6 +165,11 @@ impl Carried {
             Self::Long(content) => Ok(content.take().expect("a value is stored once")),
         }
     }
+}
+
+fn ended(operation: &'static str) -> BackendError {
+    let message = "the runtime ended before the disk answered";
+    BackendError::new(ErrorKind::Transient, operation, message)
 }
 
 fn late(operation: &'static str) -> BackendError {

@@ -17,6 +17,7 @@ mod health;
 mod inspect;
 mod large;
 mod layout;
+mod line;
 mod live;
 mod lock;
 mod recover;

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::cached::Source;
@@ -16,6 +15,7 @@ use super::error::failed;
 use super::evict::Limits;
 use super::large::{CHUNK, Draft};
 use super::layout::{Kind, Record, SPAN, Slot};
+use super::line::Line;
 use super::live::Live;
 use super::turn::{Content, Entry, Turn};
 use crate::backend::{Found, Remaining};
@@ -33,7 +33,7 @@ const EAGER: u32 = 20;
 pub(super) struct Store {
     pub(super) config: FileConfig,
     live: PerProcess<RwLock<Option<Arc<Live>>>>,
-    line: PerProcess<Arc<Semaphore>>,
+    line: PerProcess<Arc<Line>>,
 }
 
 /// Where a write has got to that may wait for its turn.
@@ -77,7 +77,7 @@ impl Store {
         Self {
             config,
             live: PerProcess::new(RwLock::new(None)),
-            line: PerProcess::new(Arc::new(Semaphore::new(1))),
+            line: PerProcess::new(Arc::default()),
         }
     }
 
@@ -100,8 +100,8 @@ impl Store {
     }
 
     /// Where this process's tasks line up for a turn.
-    pub(super) fn line(&self) -> &Arc<Semaphore> {
-        self.line.get(|| Arc::new(Semaphore::new(1)))
+    pub(super) fn line(&self) -> &Arc<Line> {
+        self.line.get(Arc::default)
     }
 
     /// The open files.
