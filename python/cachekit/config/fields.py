@@ -232,7 +232,7 @@ class Setting:
         return ConfigurationError(f"{name}{shown} is not valid: {self.expected} is expected{remedy}")
 
 
-LONGEST = 31_536_000.0
+LONGEST = 31_536_000
 """The greatest number of seconds that a timeout may be: a year."""
 
 REDIS = (
