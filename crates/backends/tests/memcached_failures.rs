@@ -499,3 +499,51 @@ fn a_copy_that_missed_a_change_is_not_served() {
         assert_eq!(found.flatten(), None, "the copy is older");
     }
 }
+
+#[test]
+fn what_is_cleared_or_deleted_is_gone_for_those_who_use_the_server_already() {
+    let mut servers = [(); 3].map(|()| MemcachedServer::start());
+    let names = servers.each_ref().map(MemcachedServer::name);
+    let ours = MemcachedBackend::new(config(&names).retry_attempts(0));
+    let keys: Vec<String> = (0..100).map(|i| format!("key{i}")).collect();
+    for key in &keys {
+        ours.set(key, b"old", None, TIMEOUT).expect("set");
+    }
+    let keys = keys.iter().map(String::as_str);
+    let keys: Vec<&str> = keys.filter(|key| owner(&servers, key) == 1).collect();
+    let changes: [fn(&dyn Face, &[&str]); 3] = [
+        |face, keys| {
+            for key in keys {
+                face.set_over_add(key, b"new", TIMEOUT).expect("set");
+            }
+        },
+        |face, keys| {
+            for key in keys {
+                assert!(face.delete(key, TIMEOUT).expect("delete"));
+            }
+        },
+        |face, keys| {
+            let removed = face.delete_many(keys, TIMEOUT).expect("delete_many");
+            assert_eq!(removed, keys.len() as u64);
+        },
+    ];
+    each_face(&ours, |face| {
+        for change in changes {
+            servers[1].kill();
+            wait_until("the server is left alone", || {
+                face.get(keys[0], false, TIMEOUT).is_ok()
+            });
+            servers[1].restart();
+            let others = MemcachedBackend::new(config(&names));
+            for key in &keys {
+                others.set(key, b"old", None, TIMEOUT).expect("set");
+                assert_eq!(servers[1].command(&format!("mg {key}")), "HD");
+            }
+            change(face, &keys);
+            for key in &keys {
+                let found = others.get(key, false, TIMEOUT).expect("get");
+                assert!(found.is_none_or(|found| found.value == "new"));
+            }
+        }
+    });
+}

@@ -12,14 +12,11 @@ use bytes::Bytes;
 
 use super::command::{Command, Only, Replies};
 use super::life::life;
-use super::operations::{Operations, Way, left};
+use super::operations::{Operations, PART, Way, left};
 use super::server::Server;
 use super::servers::Place;
 use crate::deadline::after;
 use crate::error::Result;
-
-/// One of how many parts of the time that is left a request about a copy may take.
-const PART: u32 = 4;
 
 /// A copy that may be outdated: it is removed before its server is used again, unless this is forgotten.
 struct Suspect<'a> {
@@ -124,11 +121,12 @@ impl Operations {
         let Some(second) = self.second(&place) else {
             return self.set(way, key, value, ttl, timeout).await;
         };
+        self.call_back(way, &place, deadline).await;
         let suspect = Suspect {
             server: second,
             key: &place.stored,
         };
-        self.set(way, key, value, ttl, timeout).await?;
+        self.set(way, key, value, ttl, left(deadline)).await?;
         let set = [Command::set(&place.stored, value, life("set", ttl)?)];
         let replies = self.ask_in_part(way, second, "set", &set, deadline).await;
         let stored = replies.and_then(|mut replies| replies.done().ok().flatten());

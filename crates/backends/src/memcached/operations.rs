@@ -27,6 +27,9 @@ pub(super) enum Way {
     Shared,
 }
 
+/// One of how many parts of the time that is left a request may take that the operation succeeds without.
+pub(super) const PART: u32 = 4;
+
 /// The operations, on the servers of one backend.
 pub(super) struct Operations {
     pub(super) config: MemcachedConfig,
@@ -140,11 +143,30 @@ impl Operations {
         }
     }
 
-    pub(super) async fn delete(&self, way: Way, key: &str, timeout: Duration) -> Result<bool> {
-        let place = self.place(key);
+    /// Takes a server into use again that comes before those which stand in for it, if it answers. Others may
+    /// be using it already, and would not see what is removed or cleared elsewhere.
+    pub(super) async fn call_back(&self, way: Way, place: &Place<'_>, deadline: Instant) {
+        for server in self.passed(place) {
+            if self.is_back(way, server, left(deadline) / PART).await {
+                break;
+            }
+        }
+    }
+
+    async fn delete_at(&self, way: Way, place: &Place<'_>, deadline: Instant) -> Result<bool> {
+        let now = Instant::now();
+        if self.passed(place).any(|server| server.may_be_called(now)) {
+            self.call_back(way, place, deadline).await;
+        }
         let batch = [Command::delete(&place.stored)];
-        let mut replies = self.run(way, "delete", &place, &batch, timeout).await?;
+        let mut replies = self
+            .run(way, "delete", place, &batch, left(deadline))
+            .await?;
         Ok(replies.done()?.is_some())
+    }
+
+    pub(super) async fn delete(&self, way: Way, key: &str, timeout: Duration) -> Result<bool> {
+        self.delete_at(way, &self.place(key), after(timeout)).await
     }
 
     pub(super) async fn delete_many(
@@ -203,11 +225,8 @@ impl Operations {
                 }
                 continue;
             }
-            for (place, command) in places.iter().zip(batch) {
-                let mut replies = self
-                    .run(way, "delete", place, &[command], left(deadline))
-                    .await?;
-                removed += u64::from(replies.done()?.is_some());
+            for place in places {
+                removed += u64::from(self.delete_at(way, place, deadline).await?);
             }
         }
         Ok(removed)

@@ -14,6 +14,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 /// How many changes that a server misses are remembered.
 const MAX_MISSED: usize = 10_000;
+/// How long a server is not called on again after it was called on in vain.
+const DEAF: Duration = Duration::from_secs(1);
 
 /// A server with its record.
 pub(super) struct Server {
@@ -29,6 +31,8 @@ struct Record {
     failures: u32,
     /// Until when it is left alone, and how long the next pause is.
     closed: Option<(Instant, Duration)>,
+    /// Until when it is not called on.
+    deaf: Option<Instant>,
     /// Keys that were changed elsewhere while it was left alone, each with the number of its last change.
     missed: HashMap<String, u64>,
     changes: u64,
@@ -75,6 +79,12 @@ impl Server {
         !self.is_well() && self.record.lock().closed.is_some()
     }
 
+    /// Whether to call on the server before its pause is over, for a change that it should not miss.
+    pub(super) fn may_be_called(&self, now: Instant) -> bool {
+        let mut record = self.record.lock();
+        record.closed.is_some() && record.may_be_called(now)
+    }
+
     /// The server has answered.
     pub(super) fn answered(&self) {
         if self.is_well() {
@@ -85,6 +95,7 @@ impl Server {
             tracing::info!(target: "cachekit", "memcached {} is used again", self.node.address);
         }
         record.failures = 0;
+        record.deaf = None;
         self.is_well
             .store(record.missed.is_empty(), Ordering::Release);
     }
@@ -155,6 +166,15 @@ impl Record {
         }
     }
 
+    fn may_be_called(&mut self, now: Instant) -> bool {
+        let may = self.deaf.is_none_or(|until| until <= now);
+        if may {
+            // Others who ask meanwhile do not wait for it as well.
+            self.deaf = Some(now + DEAF);
+        }
+        may
+    }
+
     fn failed(&mut self, bearable: u32, now: Instant) -> bool {
         self.failures = self.failures.saturating_add(1);
         if self.failures > bearable {
@@ -171,6 +191,15 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_is_called_on_once_a_second() {
+        let start = Instant::now();
+        let mut record = Record::default();
+        assert!(record.may_be_called(start));
+        assert!(!record.may_be_called(start + DEAF / 2));
+        assert!(record.may_be_called(start + DEAF));
+    }
 
     #[test]
     fn a_failing_server_is_left_alone_for_longer_and_longer() {

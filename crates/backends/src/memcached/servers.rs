@@ -9,6 +9,7 @@ use super::config::MemcachedConfig;
 use super::key::fitted;
 use super::life::at_most;
 use super::lock;
+use super::operations::Way;
 use super::protocol::{Meta, Node, Request};
 use super::reply::Reply;
 use super::routing::{Order, Router};
@@ -120,6 +121,36 @@ impl Servers {
     pub(super) fn second(&self, place: &Place<'_>) -> Option<&Server> {
         let index = place.order.get(1)?;
         Some(&self.list[usize::from(*index)])
+    }
+
+    /// The servers that the place prefers to the one it has at the moment, the first one first.
+    pub(super) fn passed<'s>(&'s self, place: &'s Place<'_>) -> impl Iterator<Item = &'s Server> {
+        let order = place
+            .order
+            .iter()
+            .map(|&index| &self.list[usize::from(index)]);
+        order.take_while(|server| server.is_closed())
+    }
+
+    /// Whether a server that is left alone answers; then it is used again.
+    pub(super) async fn is_back(&self, way: Way, server: &Server, timeout: Duration) -> bool {
+        let batch = [Command::Version];
+        let request = Request::new("version", &batch, timeout);
+        let attempt = Attempt {
+            server,
+            missed: server.outdated(),
+            batch: (&batch[..]).into(),
+            is_probe: false,
+        };
+        let outcome = match way {
+            Way::Blocking => attempt.send_blocking(&request),
+            Way::Shared => attempt.send_shared(&request).await,
+        };
+        let answers = outcome.is_ok();
+        if answers {
+            attempt.answered();
+        }
+        answers
     }
 
     /// Runs requests on this server and no other; None where it did not answer.
