@@ -2,72 +2,86 @@
 
 from __future__ import annotations
 
-import inspect
 from itertools import product
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from inspect import Parameter, Signature
+    from types import CodeType
+    from typing import Any, Callable, Optional
 
     Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+    # Names that go by position, how many of them only so, those that go by name only, ``*``, ``**``.
+    ByKind = tuple[tuple[str, ...], int, tuple[str, ...], Optional[str], Optional[str]]
 
 # More spellings than this and invalidation clears the function instead of naming each key.
 MOST_SPELLINGS = 1000
 
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_FUNCTION = type(lambda: None)
+_VAR_POSITIONAL, _VAR_KEYWORD = 0x04, 0x08
 
 
 class CallShape:
-    """What a function can be called with. `signature` is None where Python cannot tell."""
+    """What a function can be called with."""
 
-    __slots__ = ("ignored", "positional", "signature")
+    __slots__ = ("_by_kind", "_func", "_signature", "ignored")
 
     def __init__(self, func: Callable[..., Any], ignored: tuple[str, ...] = ()) -> None:
-        try:
-            self.signature: inspect.Signature | None = inspect.signature(func)
-        except (ValueError, TypeError):
-            self.signature = None
         self.ignored = ignored
-        parameters = self.signature.parameters.values() if self.signature is not None else ()
-        self.positional = tuple(item.name for item in parameters if item.kind in _POSITIONAL)
+        self._func = func
+        self._signature: tuple[Signature | None] | None = None
+        # An attribute may say that the signature is another (`__wrapped__`, `__signature__`).
+        if type(func) is _FUNCTION and not func.__dict__:
+            self._by_kind: ByKind | None = _of_code(func.__code__)
+        else:
+            self._by_kind = _of_signature(self.signature)
+
+    @property
+    def signature(self) -> Signature | None:
+        """The function's signature; None where Python cannot tell."""
+        if self._signature is None:
+            from inspect import signature  # much to import, and decorating a plain function goes without
+
+            try:
+                self._signature = (signature(self._func),)
+            except (ValueError, TypeError):
+                self._signature = (None,)
+        return self._signature[0]
+
+    @property
+    def by_kind(self) -> ByKind:
+        """The parameters that are known."""
+        return self._by_kind or ((), 0, (), None, None)
+
+    @property
+    def positional(self) -> tuple[str, ...]:
+        """The parameters that can be given by position."""
+        return self.by_kind[0]
 
     @property
     def is_method(self) -> bool:
         """Whether the first parameter is called ``self`` or ``cls``."""
         return self.positional[:1] in (("self",), ("cls",))
 
-    def by_kind(self) -> tuple[list[str], int, list[str], str | None, str | None]:
-        """Names that go by position, how many of them only so, those that go by name only, ``*``, ``**``."""
-        parameters = list(self.signature.parameters.values()) if self.signature is not None else []
-
-        def named(kind: Any) -> list[str]:
-            return [item.name for item in parameters if item.kind is kind]
-
-        rest, extra = named(inspect.Parameter.VAR_POSITIONAL), named(inspect.Parameter.VAR_KEYWORD)
-        return (
-            list(self.positional),
-            len(named(inspect.Parameter.POSITIONAL_ONLY)),
-            named(inspect.Parameter.KEYWORD_ONLY),
-            rest[0] if rest else None,
-            extra[0] if extra else None,
-        )
-
     def takes_arguments(self, bound: bool = False) -> bool:
         """Whether there are parameters, beside that of the object where the function is `bound`."""
-        return self.signature is None or len(self.signature.parameters) > bound
+        return self._by_kind is None or len(self._names()) > bound
 
     def has_parameter(self, name: str) -> bool:
         """Whether there is a parameter of that name; unknown ones may be."""
-        return self.signature is None or name in self.signature.parameters
+        return self._by_kind is None or name in self._names()
 
     def unknown_parameters(self) -> list[str]:
         """Names in `ignored` that the function cannot be given."""
-        if self.signature is None:
+        if self._by_kind is None or self._by_kind[-1] is not None:
             return []
-        parameters = self.signature.parameters
-        if any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
-            return []
-        return [name for name in self.ignored if name not in parameters]
+        names = self._names()
+        return [name for name in self.ignored if name not in names]
+
+    def _names(self) -> list[str]:
+        positional, _, keyword_only, rest, extra = self.by_kind
+        return [*positional, *keyword_only, *(name for name in (rest, extra) if name is not None)]
 
     def normalized(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """The call with every argument in its place and defaults filled in, the same for all spellings."""
@@ -89,7 +103,7 @@ class CallShape:
             return [(args, kwargs)]
         given = self.signature.bind(*args, **kwargs).arguments
         parameters = list(self.signature.parameters.values())
-        ordered = [item for item in parameters if item.kind in _POSITIONAL]
+        ordered = [item for item in parameters if item.kind <= item.POSITIONAL_OR_KEYWORD]
         named_only = [item for item in parameters if item.kind is item.KEYWORD_ONLY]
         rest: tuple[Any, ...] = ()
         extra: dict[str, Any] = {}
@@ -117,7 +131,7 @@ class CallShape:
         return found
 
     def _tails(
-        self, later: list[inspect.Parameter], named_only: list[inspect.Parameter], value: dict[str, Any]
+        self, later: list[Parameter], named_only: list[Parameter], value: dict[str, Any]
     ) -> list[tuple[str | None, ...]] | None:
         """For each parameter not given by position, the ways to give it: by name, or (None) not at all."""
         choices: list[tuple[str | None, ...]] = []
@@ -131,6 +145,26 @@ class CallShape:
                 return None
             choices.append(ways)
         return choices
+
+
+def _of_code(code: CodeType) -> ByKind:
+    """The parameters of a function with this code, which names them before its other variables."""
+    names, by_position = code.co_varnames, code.co_argcount
+    end = by_position + code.co_kwonlyargcount
+    rest = names[end] if code.co_flags & _VAR_POSITIONAL else None
+    extra = names[end + (rest is not None)] if code.co_flags & _VAR_KEYWORD else None
+    return names[:by_position], code.co_posonlyargcount, names[by_position:end], rest, extra
+
+
+def _of_signature(signature: Signature | None) -> ByKind | None:
+    if signature is None:
+        return None
+    named: dict[str, list[str]] = {}
+    for item in signature.parameters.values():
+        named.setdefault(item.kind.name, []).append(item.name)
+    only, either = named.get("POSITIONAL_ONLY", []), named.get("POSITIONAL_OR_KEYWORD", [])
+    (rest,), (extra,) = named.get("VAR_POSITIONAL", [None]), named.get("VAR_KEYWORD", [None])
+    return (*only, *either), len(only), tuple(named.get("KEYWORD_ONLY", ())), rest, extra
 
 
 def _same(value: Any, default: Any) -> bool:

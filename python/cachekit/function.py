@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
-from functools import WRAPPER_ASSIGNMENTS
 
 from cachekit import _native, encryption, identity, registry
 from cachekit import ttl as _ttl
-from cachekit.binding import BoundCachedMethod, CachedClassMethod
 from cachekit.calls import CallShape
 from cachekit.config import effective
 from cachekit.config.decorator import MANAGED, Unset, get_default_backend
@@ -29,6 +27,13 @@ _UNTIL_SETTINGS = 3600.0
 # The program itself, and what a spawned worker of multiprocessing calls it.
 _MAIN = ("__main__", "__mp_main__")
 
+# What `functools.wraps` copies, and what tells of the parameters.
+_OF_FUNCTION = (
+    *("__module__", "__name__", "__qualname__", "__doc__", "__type_params__"),
+    "__annotate__" if sys.version_info >= (3, 14) else "__annotations__",
+    *("__code__", "__defaults__", "__kwdefaults__"),
+)
+
 _warned_main = False
 
 
@@ -46,6 +51,8 @@ def decorate(func: Any, config: DecoratorConfig, preset: str | None) -> Any:
     if isinstance(func, staticmethod):
         return staticmethod(decorate(func.__func__, config, preset))  # pyright: ignore[reportUnknownMemberType]
     if isinstance(func, classmethod):
+        from cachekit.binding import CachedClassMethod
+
         return CachedClassMethod(decorate(func.__func__, config, preset))  # pyright: ignore[reportUnknownMemberType]
     identity.check_kind(func)
     return Handle(func, config, preset).cached
@@ -117,7 +124,7 @@ class Handle:
             "tenant": self._tenant_of,
             "audit": self.preset == "secure",
             "ignore": config.ignore,
-            "parameters": self.shape.by_kind(),
+            "parameters": self.shape.by_kind,
             "normalize": self.shape.normalized if config.normalize_calls else None,
             "interop": self._interop() if config.interop is not None else None,
             "l1": config.l1.enabled,
@@ -158,7 +165,6 @@ class Handle:
             "local_reason": self._local_reason,
             "settings": self._settings,
             "resolve_backend": self._resolve_backend,
-            "bind": BoundCachedMethod,
         }
 
     def _interop(self) -> dict[str, Any]:
@@ -287,7 +293,7 @@ class Handle:
 
     def _attach(self) -> None:
         cached, func = self.cached, self.func
-        for name in (*WRAPPER_ASSIGNMENTS, "__code__", "__defaults__", "__kwdefaults__"):
+        for name in _OF_FUNCTION:
             try:
                 value = getattr(func, name)
             except AttributeError:

@@ -76,12 +76,23 @@ def local_reason(func: Any) -> str | None:
 
 def intent(name: str) -> str:
     """What the words of a function's name ask for: "secure", "fast" or "balanced"."""
-    from re import findall
-
-    words = {word.lower() for word in findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+    words = _words(name)
     if words & _SECURITY:
         return "secure"
     return "fast" if words & _FAST else "balanced"
+
+
+def _words(name: str) -> set[str]:
+    """The words of a name, in lower case: ASCII letters, parted by whatever else there is and by capitals."""
+    spaced = ""
+    for before, letter, after in zip(" " + name, name, name[1:] + " "):
+        if not "A" <= letter <= "Z":
+            spaced += letter if "a" <= letter <= "z" else " "
+        elif "A" <= before <= "Z" and not "a" <= after <= "z":
+            spaced += letter
+        else:
+            spaced += " " + letter
+    return set(spaced.lower().split())
 
 
 _definitions: dict[tuple[str | None, str, str], tuple[CodeType, Any]] = {}

@@ -34,6 +34,8 @@ struct CachedFunction {
 }
 
 static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+/// What `object.method` is.
+static BOUND: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 /// The type of decorated functions.
 pub(crate) fn cached_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
@@ -278,9 +280,9 @@ unsafe extern "C" fn descr_get(
             if instance.is_null() || instance == ffi::Py_None() {
                 return Ok(this.unbind());
             }
-            let core = core_of(object).ok_or_else(collected)?;
             let instance = Bound::from_borrowed_ptr(py, instance);
-            core.get().options.bind.call1(py, (this, instance))
+            let bound = BOUND.import(py, "cachekit.binding", "BoundCachedMethod")?;
+            Ok(bound.call1((this, instance))?.unbind())
         }
     })
 }

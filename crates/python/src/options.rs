@@ -62,7 +62,6 @@ pub(crate) struct Options {
     pub(crate) safe_mode: bool,
     pub(crate) local_reason: Option<String>,
     pub(crate) resolve_backend: Py<PyAny>,
-    pub(crate) bind: Py<PyAny>,
 }
 
 /// How L1 hands out what it holds.
@@ -164,7 +163,6 @@ impl Options {
             safe_mode: get(dict, "safe_mode")?,
             local_reason: get(dict, "local_reason")?,
             resolve_backend: required(dict, "resolve_backend")?.unbind(),
-            bind: required(dict, "bind")?.unbind(),
         })
     }
 }
@@ -250,7 +248,6 @@ impl Options {
         [
             &self.resolve_backend,
             &self.settings,
-            &self.bind,
             &self.excluded_exceptions,
         ]
         .into_iter()

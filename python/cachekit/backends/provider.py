@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from cachekit.config import effective, fields
 
 TYPE_CHECKING = False
@@ -82,12 +84,12 @@ def _tell_local() -> None:
     global _told_local
     if not _told_local:
         _told_local = True
-        from logging import getLogger
-
-        getLogger("cachekit.backend").info(
-            "no backend is configured: results stay in this process (set CACHEKIT_REDIS_URL, "
-            "CACHEKIT_MEMCACHED_SERVERS, CACHEKIT_FILE_CACHE_DIR or CACHEKIT_API_KEY to share them)"
-        )
+        logging = sys.modules.get("logging")
+        if logging is not None:  # never imported: nobody can be listening at INFO
+            logging.getLogger("cachekit.backend").info(
+                "no backend is configured: results stay in this process (set CACHEKIT_REDIS_URL, "
+                "CACHEKIT_MEMCACHED_SERVERS, CACHEKIT_FILE_CACHE_DIR or CACHEKIT_API_KEY to share them)"
+            )
 
 
 def _tell_ambiguous(found: list[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field, fields
 
 from cachekit import ttl as _ttl
 from cachekit.config.nested import (
@@ -19,6 +18,7 @@ from cachekit.config.validation import ConfigurationError, is_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from dataclasses import dataclass, field
     from typing import Any, Callable, Literal
 
     from typing_extensions import Self
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from cachekit.backends.base import BaseBackend
     from cachekit.serializers.base import SerializerProtocol
     from cachekit.ttl import TTL
+else:
+    from cachekit.config.late_dataclasses import dataclass, field
 
 
 class Unset:
@@ -104,7 +106,7 @@ class DecoratorConfig(Group):
         if self.copy not in ("auto", True, False):
             raise ConfigurationError(f'copy={self.copy!r}: "auto", True or False is expected')
         wanted: Any = self.encryption
-        if wanted in (None, True, False):
+        if not isinstance(wanted, EncryptionConfig) and wanted in (None, True, False):
             object.__setattr__(self, "encryption", EncryptionConfig(enabled=wanted))
         self._unwrap()
         if getattr(self.serializer, "enable_integrity_checking", True) is False and not _is_arrow(self.serializer):
@@ -209,6 +211,8 @@ class DecoratorConfig(Group):
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as one flat dictionary."""
+        from dataclasses import fields
+
         flat: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in GROUPS}
         flat.update(l1_enabled=self.l1.enabled, l1_max_size_mb=self.l1.max_size_mb)
         flat.update(swr_enabled=self.l1.swr_enabled, swr_threshold_ratio=self.l1.swr_threshold_ratio)

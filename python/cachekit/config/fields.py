@@ -13,7 +13,7 @@ from cachekit.config.validation import ConfigurationError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, Callable
 
     from cachekit.config.settings import EnvironmentConfig
 
@@ -268,10 +268,11 @@ def _temporary() -> str:
     return join(gettempdir(), "cachekit")
 
 
-def _of(prefix: str) -> Any:
-    from functools import partial
+def _of(prefix: str) -> Callable[..., Setting]:
+    def setting(*args: Any, **kwargs: Any) -> Setting:
+        return Setting(*args, prefix=prefix, **kwargs)
 
-    return partial(Setting, prefix=prefix)
+    return setting
 
 
 _file = _of("CACHEKIT_FILE_")

@@ -7,8 +7,6 @@ different values is a TypeError.
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from cachekit.config.decorator import GROUPS, MANAGED, DecoratorConfig
 from cachekit.config.nested import (
     BackpressureConfig,
@@ -56,7 +54,7 @@ _ABSENT: dict[str, tuple[tuple[Any, ...], str]] = {
     "pipelined": ((True, None), "an unpipelined mode"),
 }
 
-_BARE = {field.name for field in fields(DecoratorConfig)}
+_BARE = DecoratorConfig._fields.keys()
 _ALIASES = {"circuit_breaker_config", "fast_mode", "config"}
 
 _QUIET = MonitoringConfig(

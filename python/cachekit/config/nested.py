@@ -6,26 +6,27 @@ given takes part in no conflict and may be filled from a preset or from the proc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-
+from cachekit.config.late_dataclasses import LateDataclass
 from cachekit.config.validation import ConfigurationError, is_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from dataclasses import dataclass, field
     from typing import Any
 
     from typing_extensions import Self
+else:
+    from cachekit.config.late_dataclasses import dataclass, field
 
 
-class Group:
+class Group(LateDataclass):
     """Base of the configuration dataclasses: records the names of the fields given."""
 
     given: frozenset[str]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
-        names = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # subclasses are dataclasses
-        object.__setattr__(self, "given", frozenset(names[: len(args)]).union(kwargs))
+        object.__setattr__(self, "given", frozenset(tuple(cls._fields)[: len(args)]).union(kwargs))
         return self
 
     def changed(self, **values: Any) -> Self:
@@ -139,7 +140,7 @@ class MonitoringConfig(Group):
     enable_prometheus_metrics: bool = True
 
     def __post_init__(self) -> None:
-        _bools(self, *(field.name for field in fields(self)))
+        _bools(self, *self._fields)
 
 
 def _refused(config: object, name: str, value: object, expected: str) -> ConfigurationError:

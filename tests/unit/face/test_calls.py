@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from typing import Any
 
 import pytest
@@ -98,8 +100,54 @@ def test_ignored_parameters_do_not_hold_back_a_spelling() -> None:
 def test_builtins_without_a_signature() -> None:
     shape = CallShape(type)
     assert shape.signature is None
+    assert shape.by_kind == ((), 0, (), None, None)
+    assert shape.takes_arguments()
+    assert shape.has_parameter("soft")
+    assert CallShape(type, ("anything",)).unknown_parameters() == []
     assert shape.spellings((1,), {"a": 2}) == [((1,), {"a": 2})]
     assert shape.normalized((1,), {}) == ((1,), {})
+
+
+def test_the_parameters_of_a_plain_function_are_those_of_its_signature() -> None:
+    sources = [
+        "",
+        "a",
+        "a, b=1",
+        "a, /",
+        "a, /, b",
+        "*, k",
+        "a, *, k=1",
+        "*r",
+        "**x",
+        "a, *r, k, **x",
+        "self, a=1, /, *, j, k",
+    ]
+    for written in sources:
+        func = eval(f"lambda {written}: [local for local in ()]")
+        by_attribute = eval(f"lambda {written}: None")
+        by_attribute.mark = True
+        plain, other = CallShape(func), CallShape(by_attribute)
+        assert plain._signature is None
+        assert other._signature is not None
+        assert plain.by_kind == other.by_kind
+        assert plain.takes_arguments() == other.takes_arguments() == bool(written)
+        assert str(plain.signature) == str(other.signature) == f"({written})"
+
+
+def test_a_signature_that_an_attribute_gives_counts() -> None:
+    def f(x: int, *, flag: bool = False) -> None: ...
+
+    @functools.wraps(f)
+    def wrapper(*args: Any, **kwargs: Any) -> None: ...
+
+    assert CallShape(wrapper).by_kind == CallShape(f).by_kind == (("x",), 0, ("flag",), None, None)
+
+    def other(*args: Any) -> None: ...
+
+    other.__signature__ = inspect.signature(f)  # type: ignore[attr-defined]
+    assert CallShape(other).positional == ("x",)
+    assert CallShape(functools.partial(f, 1)).positional == ()
+    assert CallShape(len).by_kind == (("obj",), 1, (), None, None)
 
 
 values = st.integers(0, 3)

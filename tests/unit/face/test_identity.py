@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import AsyncIterator, Iterator
+from itertools import product
 from typing import Any
 
 import pytest
 
 from cachekit import ConfigurationError, cache
-from cachekit.identity import intent, is_async, local_reason, redefines
+from cachekit.identity import _words, intent, is_async, local_reason, redefines
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,13 @@ from cachekit.identity import intent, is_async, local_reason, redefines
 )
 def test_intent_goes_by_whole_words(name: str, asked: str) -> None:
     assert intent(name) == asked
+
+
+def test_the_words_of_every_short_name() -> None:
+    for length in range(7):
+        for name in map("".join, product("aBé_1", repeat=length)):
+            words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
+            assert _words(name) == {word.lower() for word in words}, name
 
 
 def test_the_choice_is_logged(caplog: pytest.LogCaptureFixture) -> None:

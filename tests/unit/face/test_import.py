@@ -32,10 +32,27 @@ LOADED = "import sys; print(*sorted(sys.modules), sep='\\n')"
 OPTIONAL = {"asyncio", "pydantic", "pydantic_settings", "typing_extensions", "orjson", "pyarrow", "numpy", "redis"}
 
 
+# What of the standard library takes long to import.
+HEAVY = {"ast", "collections", "dataclasses", "dis", "enum", "functools", "inspect", "json", "logging", "re", "typing"}
+
+
 def test_importing_loads_nothing_heavy() -> None:
     loaded = set(run(f"import cachekit; {LOADED}").split())
-    heavy = {"inspect", "dataclasses", "logging", "cachekit._native", "cachekit.config", "cachekit.function"}
-    assert not loaded & (OPTIONAL | heavy)
+    assert not loaded & (OPTIONAL | HEAVY | {"cachekit._native", "cachekit.config", "cachekit.function"})
+
+
+@pytest.mark.parametrize(
+    "decorated",
+    [
+        "@cache\ndef f(x): return x",
+        "@cache(backend=None)\ndef get_user(x, *args, y=3, **rest): return x\nf = get_user",
+        "@cache.production(ttl=300, namespace='n', l1_enabled=True, circuit_breaker=True)\ndef f(x): return x",
+    ],
+)
+def test_decorating_and_calling_a_function_loads_nothing_heavy(decorated: str) -> None:
+    # What `site` loads in this environment is not ours.
+    loaded = set(run(f"from cachekit import cache\n{decorated}\nassert f(1) == f(1) == 1\n{LOADED}").split())
+    assert not (loaded - set(run(LOADED).split())) & (OPTIONAL | HEAVY)
 
 
 def test_caching_a_function_loads_no_optional_library() -> None:
