@@ -15,7 +15,7 @@ from tests.integration.support import FORKS, ended, forked, program
 from tests.support.redis_servers import RedisServer
 
 # A program that hangs is one that has not ended after this; they take well under a second.
-EXIT_LIMIT = 15.0
+EXIT_LIMIT = 30.0
 
 
 @pytest.mark.parametrize(

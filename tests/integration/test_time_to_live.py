@@ -24,8 +24,9 @@ from tests.support.redis_servers import RedisServer
 Advance = Callable[[float], None]
 YEAR = 365 * 86400.0
 SWR = L1CacheConfig(swr_enabled=True, swr_threshold_ratio=0.5)
-# Thresholds vary by a tenth, so that entries stored together are not refreshed together.
-BEFORE, PAST = 44.0, 56.0
+# Thresholds vary by a tenth, so that entries stored together are not refreshed together. On a busy machine some of the
+# time up to them is the test's own.
+BEFORE, PAST = 40.0, 56.0
 
 
 @pytest.fixture
@@ -51,12 +52,12 @@ def shorten(server: RedisServer, function: Any, *args: Any, seconds: float) -> N
 FORMS = [
     (90, 90.0),
     (90.0, 90.0),
-    (0.75, 0.75),
+    (7.5, 7.5),
     (timedelta(minutes=1, seconds=30), 90.0),
     ("90s", 90.0),
     ("1m30s", 90.0),
     ("1h", 3600.0),
-    ("750ms", 0.75),
+    ("7500ms", 7.5),
 ]
 
 
@@ -134,7 +135,7 @@ async def test_a_ttl_function_sees_the_result(
         return result["ttl"]
 
     function = kind.cached(lambda x: {"ttl": x}, ttl=choose, l1=NO_SWR, **shared)
-    for x, seconds in ((20, 20.0), ("5m", 300.0), (1.5, 1.5), (None, 3600.0)):
+    for x, seconds in ((20, 20.0), ("5m", 300.0), (7.5, 7.5), (None, 3600.0)):
         await ended(function(x))
         assert seconds * 0.5 < life(redis_server, function, x) <= seconds
     await ended(function(20))
@@ -181,12 +182,12 @@ async def test_l1_never_outlives_the_shared_entry(
     writer = kind.cached(numbered, ttl=60, l1=NO_SWR, **shared)
     reader = kind.cached(numbered, ttl=60, l1=NO_SWR, **shared)
     await ended(writer(1))
-    shorten(redis_server, writer, 1, seconds=2)
+    shorten(redis_server, writer, 1, seconds=20)
     assert (await ended(reader(1)))["run"] == 1
-    advance(1.0)
+    advance(10)
     assert (await ended(reader(1)))["run"] == 1
     assert reader.cache_info()[2:4] == (1, 1)
-    advance(1.1)
+    advance(11)
     with redis_server.client() as client:
         client.call("DEL", reader.key_for(1))
     assert (await ended(reader(1)))["run"] == 2, "served from L1 past the end that Redis had given"

@@ -89,10 +89,11 @@ def test_the_cluster_sends_keys_to_their_nodes(redis_cluster: RedisCluster) -> N
 def test_the_sentinel_promotes_the_replica(redis_sentinel: RedisSentinel) -> None:
     assert redis_sentinel.master_port() == redis_sentinel.master.port
     redis_sentinel.master.kill()
-    deadline = time.monotonic() + 15
-    while redis_sentinel.master_port() != redis_sentinel.replica.port:
-        assert time.monotonic() < deadline, "no failover within 15 s"
-        time.sleep(0.05)
+    wait_until(
+        "the replica is the master",
+        lambda: redis_sentinel.master_port() == redis_sentinel.replica.port,
+        limit=60.0,
+    )
 
 
 def test_memcached_answers(memcached_server: MemcachedServer) -> None:
@@ -157,7 +158,7 @@ def test_the_cachekit_server_keeps_entries_and_refuses_revoked_keys(tmp_path: Pa
         server.start()
         assert curl(server) == "200"
         server.revoke_key(server.key)
-        wait_until("the key is refused", lambda: curl(server) == "401", limit=2.0)
+        wait_until("the key is refused", lambda: curl(server) == "401")
     finally:
         server.stop()
 

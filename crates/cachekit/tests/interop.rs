@@ -142,7 +142,7 @@ fn an_entry_is_as_fresh_as_the_store_says() {
     let server = RedisServer::start();
     let store = backend(&server);
     store
-        .set(KEY_OF_42, b"\x01", Some(Duration::from_millis(300)), SECOND)
+        .set(KEY_OF_42, b"\x01", Some(Duration::from_secs(2)), SECOND)
         .expect("up");
     let function = users(&server); // Its own life is an hour.
     let runs = Runs::default();

@@ -80,22 +80,28 @@ fn a_holder_that_died_is_followed_when_its_lease_ends() {
     let server = RedisServer::start();
     let cache = built(process(&server));
     // What is left of a process that was killed while it computed.
-    server.command(&["SET", "test:k:lock", "its secret", "PX", "700"]);
     let start = Instant::now();
+    server.command(&["SET", "test:k:lock", "its secret", "PX", "700"]);
     assert_eq!(
         cache.get_or_compute_blocking("k", || Ok::<_, Broken>(2)),
         Ok(2)
     );
     let took = start.elapsed();
-    assert!(took > 500 * MS && took < Duration::from_secs(3), "{took:?}");
-    server.command(&["SET", "test:a:lock", "its secret", "PX", "700"]);
+    assert!(
+        took > 500 * MS && took < Duration::from_secs(10),
+        "{took:?}"
+    );
     let start = Instant::now();
+    server.command(&["SET", "test:a:lock", "its secret", "PX", "700"]);
     assert_eq!(
         run(cache.get_or_compute("a", || async { Ok::<_, Broken>(2) })),
         Ok(2)
     );
     let took = start.elapsed();
-    assert!(took > 500 * MS && took < Duration::from_secs(3), "{took:?}");
+    assert!(
+        took > 500 * MS && took < Duration::from_secs(10),
+        "{took:?}"
+    );
 }
 
 #[test]
@@ -103,15 +109,20 @@ fn a_caller_that_is_cancelled_while_it_asks_leaves_no_lock() {
     let server = RedisServer::start();
     let cache = built(process(&server));
     let runs = Runs::default();
-    for round in 0..100 {
+    let mut cut = Duration::ZERO;
+    for round in 0.. {
+        // Most are dropped early; on a busy machine it takes longer until one is past the lock.
+        if round >= 100 && runs.count() > 0 {
+            break;
+        }
         let runs = runs.clone();
         let pending = cache.get_or_compute(&format!("k{round}"), || {
             runs.add();
             std::future::pending::<Result<u8, Broken>>()
         });
         // Dropped wherever it is after so long: before, during or after it takes the lock.
-        let cut = Duration::from_micros(40 * round);
         assert!(cachekit::park::block_on(pending, cut, cut, || true).is_err());
+        cut += Duration::from_micros(40);
     }
     assert!(
         (1..100).contains(&runs.count()),
@@ -139,10 +150,15 @@ fn a_caller_that_is_dropped_with_the_lock_unseen_leaves_no_lock() {
     let mut poll = || assert!(pending.as_mut().poll(&mut context).is_pending());
     poll(); // It reads.
     eventually("it has read", || keys(&server, "ck:gen:*") == 1);
-    thread::sleep(50 * MS); // The reply is on its way.
-    poll(); // It locks.
-    eventually("the lock is taken", || keys(&server, "*:lock") == 1);
-    thread::sleep(50 * MS);
+    // It locks, once the reply is there.
+    eventually("the lock is taken", || {
+        thread::sleep(50 * MS);
+        let taken = keys(&server, "*:lock") == 1;
+        if !taken {
+            poll();
+        }
+        taken
+    });
     drop(pending);
     let start = Instant::now();
     eventually("the lock is released", || keys(&server, "*:lock") == 0);

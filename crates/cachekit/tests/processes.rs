@@ -40,13 +40,13 @@ fn entries_live_as_long_in_memory_as_in_redis() {
     let server = RedisServer::start();
     let one = built(process(&server).ttl(Duration::from_secs(60)));
     let other = built(process(&server).ttl(Duration::from_secs(60)));
-    let short = one.with_ttl(300 * MS);
+    let short = one.with_ttl(2000 * MS);
     assert_eq!(
         short.get_or_compute_blocking("k", || Ok::<_, Broken>(1)),
         Ok(1)
     );
     let left = pttl(&server, "test:k");
-    assert!((1..=300).contains(&left), "{left}");
+    assert!((1..=2000).contains(&left), "{left}");
     // The other process would keep it for a minute, had it computed it.
     assert_eq!(other.get_blocking::<u8>("k"), Some(1));
     eventually("it is gone from Redis", || pttl(&server, "test:k") == -2);
@@ -61,7 +61,7 @@ fn an_entry_without_end_is_kept_for_the_readers_own_ttl() {
     let writer = built(process(&server).forever());
     run(writer.set("k", 1u8)).expect("the server is up");
     assert_eq!(pttl(&server, "test:k"), -1);
-    let reader = built(process(&server).ttl(200 * MS));
+    let reader = built(process(&server).ttl(1000 * MS));
     assert_eq!(reader.get_blocking::<u8>("k"), Some(1));
     assert_eq!(reader.get_blocking::<u8>("k"), Some(1));
     assert_eq!((reader.stats().l2_hits, reader.stats().l1_hits), (1, 1));

@@ -110,7 +110,7 @@ fn crowd<E: Clone + Send + Sync + 'static>(
         })
         .collect();
     eventually("everybody waits", || waiting.count() == 20);
-    thread::sleep(50 * MS); // From there to the waiting itself is a few microseconds.
+    thread::sleep(500 * MS); // From there to the waiting itself is a few microseconds of each one's own time.
     finish.send(()).expect("the leader waits");
     let mut results = vec![runtime.block_on(leader).expect("no panic")];
     results.extend(

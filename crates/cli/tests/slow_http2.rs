@@ -100,7 +100,7 @@ async fn what_arrives_slowly_is_taken_whole_during_a_drain() {
     let drops = Drops(interval(Duration::from_millis(100)), 40).boxed();
     let asked = sender.send_request(request(&server, "PUT", "slow", drops));
     let ended = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        common::under_way(&server).await;
         server.signal("TERM");
         connection.await.unwrap();
     };

@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cachekit_testkit::servers::{CachekitServer, free_port};
 use common::{Client, Version};
@@ -89,20 +89,24 @@ async fn a_server_is_watched() {
     let ca = server.ca();
     let variables = [("SSL_CERT_FILE", ca.to_str().expect("a plain path"))];
     let watching = Watching::start(&server.url(), &variables);
+    let until = Instant::now() + Duration::from_secs(20);
     let shown = loop {
         for key in ["a", "a", "a", "b"] {
             client.get(key).await;
         }
         client.put("a", "value").await;
         let shown = watching.next();
-        let rate = |name| operation(&shown, name)?["calls_per_second"].as_f64();
-        if rate("get") > Some(0.0) && rate("put") > Some(0.0) {
+        let of = |name, figure: &str| operation(&shown, name)?[figure].as_f64();
+        // An interval may hold any part of such a round, and not one hit; one with most of it comes.
+        if of("get", "hit_ratio") > Some(0.5) && of("put", "calls_per_second") > Some(0.0) {
             break shown;
         }
+        assert!(Instant::now() < until, "{shown}");
     };
     let get = operation(&shown, "get").expect("gets");
     let ratio = get["hit_ratio"].as_f64().expect("a ratio");
-    assert!(ratio > 0.5 && ratio <= 1.0, "{shown}");
+    assert!(ratio <= 1.0, "{shown}");
+    assert!(get["calls_per_second"].as_f64() > Some(0.0), "{shown}");
     let (p50, p99) = (get["p50_seconds"].as_f64(), get["p99_seconds"].as_f64());
     assert!(p50 > Some(0.0) && p50 <= p99 && p99 < Some(5.0), "{shown}");
     assert_eq!(get["errors_per_second"], 0.0);

@@ -24,7 +24,7 @@ import forked
 from tests.integration.support import until, wait_until
 from tests.support.resp import RespClient
 
-CHILD_LIMIT = 15
+CHILD_LIMIT = 30
 
 
 def fork(body: Callable[[], Any]) -> int:
@@ -214,7 +214,7 @@ def fork_during_a_call_to_redis() -> None:
         threading.Thread(target=lambda: asyncio.run(task())),
     ]
     with socket.create_connection((host, int(port))) as control:
-        control.sendall(b"CLIENT PAUSE 600 ALL\r\n")
+        control.sendall(b"CLIENT PAUSE 3000 ALL\r\n")
         assert control.recv(100) == b"+OK\r\n"
         for thread in threads:
             thread.start()
@@ -232,7 +232,7 @@ def fork_during_a_call_to_redis() -> None:
 def _fork_during_a_flight(lead: Callable[[], Any], again: Callable[[], Any]) -> None:
     leader = threading.Thread(target=lead)
     leader.start()
-    assert forked.inside.wait(5)
+    assert forked.inside.wait(CHILD_LIMIT)
     waiter = threading.Thread(target=again)
     waiter.start()
     time.sleep(0.05)
@@ -241,15 +241,15 @@ def _fork_during_a_flight(lead: Callable[[], Any], again: Callable[[], Any]) -> 
         forked.gate.set()
         started = time.monotonic()
         assert again() == 1
-        assert time.monotonic() - started < 2, "the child waited for a thread that is not there"
+        assert time.monotonic() - started < CHILD_LIMIT / 2, "the child waited for a thread that is not there"
         assert again() == 1
 
     wait(fork(child))
     assert leader.is_alive()
     assert waiter.is_alive()
     forked.gate.set()
-    leader.join(5)
-    waiter.join(5)
+    leader.join(CHILD_LIMIT)
+    waiter.join(CHILD_LIMIT)
     assert again() == 1
 
 
@@ -326,14 +326,14 @@ def fork_during_a_refresh() -> None:
     assert forked.refreshed(1) == 1
     _native._testing.advance_clock(45.0)
     assert forked.refreshed(1) == 1
-    assert forked.inside.wait(5)
+    assert forked.inside.wait(CHILD_LIMIT)
     assert forked.refreshed(1) == 1
     assert forked.runs("refreshed") == [os.getpid()] * 2
 
     def child() -> None:
         forked.gate.set()
         assert forked.refreshed(1) == 1
-        wait_until("the child refreshes", lambda: forked.runs("refreshed").count(os.getpid()) == 1, 5)
+        wait_until("the child refreshes", lambda: forked.runs("refreshed").count(os.getpid()) == 1, CHILD_LIMIT / 2)
 
     wait(fork(child))
     forked.gate.set()

@@ -97,16 +97,16 @@ def test_a_bad_url_is_refused_at_once(url: str) -> None:
 
 
 def test_a_timeout_is_a_new_backend(own_redis: RedisServer) -> None:
-    backend = RedisBackend(own_redis.url)
+    backend = RedisBackend(own_redis.url).with_timeout(60)
     backend.set("k", b"v")
-    quick = backend.with_timeout(0.05)
+    quick = backend.with_timeout(0.5)
     assert quick is not backend
     assert quick.get("k") == b"v"
     own_redis.freeze()
     started = time.monotonic()
     with pytest.raises(BackendError) as caught:
         quick.get("k")
-    assert time.monotonic() - started < 0.9
+    assert time.monotonic() - started < 20
     assert caught.value.is_timeout
     own_redis.thaw()
     assert quick.get("k") == b"v"

@@ -24,7 +24,7 @@ fn dial(custom_host: bool, resolver: Resolver) -> std::result::Result<TcpStream,
         .enable_all()
         .build()
         .expect("a poller");
-    runtime.block_on(connector.dial(Instant::now() + Duration::from_millis(500)))
+    runtime.block_on(connector.dial(Instant::now() + Duration::from_secs(2)))
 }
 
 /// Nothing was dialled: the error names the address and says what would help.

@@ -19,11 +19,13 @@ use cachekit_testkit::servers::RedisServer;
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
-/// A cache of its own, with its own connections and L1, as another process would have it.
+/// A cache of its own, with its own connections and L1, as another process would have it. It waits for
+/// its store for as long as a busy machine takes.
 pub(crate) fn process(server: &RedisServer) -> CacheBuilder {
     Cache::builder()
         .backend(backend(server))
         .namespace("test")
+        .timeout(SOON)
         .adaptive_timeout(None)
 }
 

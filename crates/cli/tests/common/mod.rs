@@ -243,6 +243,15 @@ impl Client {
     }
 }
 
+/// Waits until the server has begun to take a value in.
+pub async fn under_way(server: &CachekitServer) {
+    let client = Client::of(server, Version::Http2).await;
+    eventually("a value is on its way", 20, async || {
+        client.metric("cachekit_server_in_flight_bytes").await > 0
+    })
+    .await;
+}
+
 /// Polls until it is true, for at most so many seconds.
 pub async fn eventually(what: &str, seconds: u64, mut is: impl AsyncFnMut() -> bool) {
     let limit = std::time::Duration::from_secs(seconds);

@@ -18,6 +18,9 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 const HOUR: Duration = Duration::from_secs(3600);
+/// How long after its end an entry may still be seen: a store that counts whole seconds rounds up, and
+/// may be late by as much again; the rest is for a busy machine, whose store's own clock may lag.
+const LATE: Duration = Duration::from_secs(7);
 
 #[track_caller]
 fn assert_about(remaining: Option<Remaining>, expected: Duration) {
@@ -81,13 +84,12 @@ fn fractions_of_seconds(face: &dyn Face, key: &str) {
     face.set(key, b"v", Some(life), TIMEOUT).expect("set");
     let stored = Instant::now();
     let lived = gone_after(face, key, start);
-    // A store that counts whole seconds rounds up, and may be late by as much again.
     assert!(
         lived + Duration::from_millis(1) >= life,
         "it lived for {lived:?} only"
     );
     assert!(
-        lived < (stored - start) + Duration::from_millis(2500),
+        lived < (stored - start) + life + LATE,
         "it lived for {lived:?}"
     );
 }
@@ -96,7 +98,7 @@ fn the_shortest_life(face: &dyn Face, key: &str) {
     let start = Instant::now();
     face.set(key, b"v", Some(Duration::from_nanos(1)), TIMEOUT)
         .expect("set");
-    assert!(gone_after(face, key, start) < Duration::from_millis(2500));
+    assert!(gone_after(face, key, start) < LATE);
 }
 
 fn the_longest_life(face: &dyn Face, key: &str) {
@@ -146,5 +148,5 @@ fn a_life_is_changed(face: &dyn Face, key: &str) {
         face.expire(key, Duration::from_millis(20), TIMEOUT)
             .expect("expire")
     );
-    assert!(gone_after(face, key, start) < Duration::from_millis(2500));
+    assert!(gone_after(face, key, start) < LATE);
 }
