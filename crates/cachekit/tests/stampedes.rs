@@ -82,8 +82,8 @@ fn of_caches_with_connections_of_their_own() {
         });
         assert_eq!(got, vec!["once"; PROCESSES * CALLERS]);
         assert_eq!(runs.count(), 1);
-        // Those who waited were told, and did not wait for a lease to end.
-        assert!(begun.elapsed() < LEASE, "{:?}", begun.elapsed());
+        // Nobody's patience ended. That who waits is told at once, `sharing.rs` shows with few of them.
+        assert!(begun.elapsed() < SLACK, "{:?}", begun.elapsed());
         let hits: u64 = caches.iter().map(|cache| cache.stats().l2_hits).sum();
         assert_eq!(hits, PROCESSES as u64 - 1, "each other one read it once");
         if let Shared::Redis(server) = store {
