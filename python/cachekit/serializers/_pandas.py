@@ -329,7 +329,9 @@ def _check(frame: Any, dtypes: list[Any], table: Any, kept: dict[str, Any]) -> N
         raise TypeError(_NAMES)
     for place, (name, one, other) in enumerate(zip(frame.columns, dtypes, shape.dtypes)):
         if not _is_same_type(one, other):
-            raise TypeError(f"whose column {name!r} of {one} comes back as {other}; convert it with .astype(…)")
+            raise TypeError(
+                f"whose column {name!r} of {_text(one)} comes back as {_text(other)}; convert it with .astype(…)"
+            )
         if _is_object(one) or str(place) in objects or _is_plain_type(one, len(frame)):
             continue
         back = table.select([place]).to_pandas().iloc[:, 0]
@@ -341,6 +343,12 @@ def _check(frame: Any, dtypes: list[Any], table: Any, kept: dict[str, Any]) -> N
         index.names = shape.index.names
     if not _is_same_index(frame.index, index):
         raise TypeError("whose index Arrow alters; return it as columns: frame.reset_index()")
+
+
+def _text(dtype: Any) -> str:
+    """A type's name, with what tells two types of text apart."""
+    storage = getattr(dtype, "storage", None)
+    return str(dtype) if storage is None else f"{dtype}[{storage}]"
 
 
 def _is_same_type(one: Any, other: Any) -> bool:

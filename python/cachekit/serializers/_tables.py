@@ -50,7 +50,7 @@ def write(table: Any, sink: Sink, compression: str) -> bool:
     import pyarrow as pa
 
     name = codec(compression)
-    table = _marked(*_table(table))
+    table = _with_one_dictionary_each(_marked(*_table(table)))
     rows = table.num_rows
     size = _size(table)
     batch = max(1, rows * _BATCH_BYTES // size) if size > _BATCH_BYTES else rows
@@ -59,7 +59,10 @@ def write(table: Any, sink: Sink, compression: str) -> bool:
     sink.reserve(size + _METADATA_BYTES + batches * (512 + 128 * table.num_columns))
     with pa.PythonFile(sink, mode="w") as file, pa.ipc.new_file(file, table.schema, options=options) as writer:
         if rows:
-            writer.write_table(table, max_chunksize=batch)
+            try:
+                writer.write_table(table, max_chunksize=batch)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise TypeError(_pandas.not_arrow(error)) from error
         else:  # A file without a batch has no categories.
             columns = [column.combine_chunks() for column in table.columns]
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=table.schema))
@@ -183,7 +186,10 @@ def _table(table: Any) -> tuple[Any, str]:
         for name, dtype in table.schema.items():
             if has_objects(dtype):
                 raise TypeError(f"whose column {name!r} holds Python objects, which only their process can read")
-        return pa.table(table), "polars"
+        try:
+            return pa.table(table), "polars"
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            raise TypeError(_pandas.not_arrow(error)) from error
     if type(table) is dict:
         return _of_columns(table)
     for module in filter(None, (pandas, polars)):
@@ -232,6 +238,16 @@ def _check_column(name: str, column: Any, stored: Any) -> None:
     for one, other in zip(column, stored.to_pylist()):
         if not _pandas.same(one, other):
             raise TypeError(_pandas.altered(f"column {name!r}", one, other))
+
+
+def _with_one_dictionary_each(table: Any) -> Any:
+    """A table whose columns have one dictionary for all their chunks, as a file has; joined tables have several."""
+    import pyarrow as pa
+
+    try:
+        return table.unify_dictionaries()
+    except pa.ArrowException:  # Where there are several indeed, the writer refuses them.
+        return table
 
 
 def has_objects(dtype: Any) -> bool:
@@ -297,7 +313,7 @@ def _plain(values: Any) -> dict[str, Any] | None:
         data = values.to_numpy().tobytes()
         return {"type": "numeric", "data": data, "dtype": str(dtype)}
     if infer_dtype(values, skipna=True) == "string":
-        data = [None if value != value else value for value in values]
+        data = [None if gone else value for value, gone in zip(values, values.isna())]
         if all(value is None or type(value) is str for value in data) and _comes_back(values, data):
             return {"type": "object", "data": data}
     return None

@@ -157,6 +157,8 @@ def test_frames_that_arrow_would_alter_are_refused(frame: pd.DataFrame, says: st
         pd.Series(["a", "b"], dtype=object),
         pd.Series(["a", None], dtype=object),
         pd.Series([BIG, None], dtype=object),
+        pd.Series(["a", pd.NA], dtype=object),
+        pd.Series(["a", None], dtype=pd.StringDtype("pyarrow")),
         pd.Series([1], name=3),
         pd.Series([1], name="x").set_flags(allows_duplicate_labels=False),
     ],
@@ -205,6 +207,33 @@ def test_columns_that_arrow_would_alter_are_refused(column: Any) -> None:
 def test_columns_that_come_back_exactly(column: list[Any]) -> None:
     back = ArrowSerializer().deserialize(*ArrowSerializer().serialize({"a": column}))
     assert same(back, {"a": column})
+
+
+def categories(*texts: str) -> Any:
+    return pa.array(texts).dictionary_encode()
+
+
+JOINED = {
+    "categories": pa.concat_tables([pa.table({"a": categories("x", "y")}), pa.table({"a": categories("z", "x")})]),
+    "categories within lists": pa.table(
+        {"a": pa.chunked_array([pa.ListArray.from_arrays([0, 1], categories(text)) for text in "xy"])}
+    ),
+}
+
+
+@pytest.mark.parametrize("table", JOINED.values(), ids=JOINED)
+def test_joined_tables_have_one_dictionary(table: Any) -> None:
+    back = ArrowSerializer().deserialize(*ArrowSerializer().serialize(table))
+    assert back.schema == table.schema
+    assert back.to_pylist() == table.to_pylist()
+
+
+def test_what_arrow_cannot_write_is_told_with_a_remedy() -> None:
+    narrow = pa.dictionary(pa.int8(), pa.string())
+    chunks = [categories(*(f"{letter}{number}" for number in range(100))).cast(narrow) for letter in "xy"]
+    for table in (pa.table({"a": pa.chunked_array(chunks)}), pl.DataFrame({"a": pl.Series([1], dtype=pl.Int128)})):
+        with pytest.raises(TypeError, match=r"which Arrow cannot hold \(.*; return columns"):
+            ArrowSerializer().serialize(table)
 
 
 def test_objects_of_polars_are_refused() -> None:
