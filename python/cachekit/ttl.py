@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     Duration = Union[int, float, timedelta, str, "Forever"]
     TTL = Union[Duration, Callable[[Any], Union[Duration, None]], None]
 
+# The longest time in seconds, 290 thousand million years: what is longer is as long.
+_LONGEST = 2**63
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -47,7 +50,7 @@ def seconds(ttl: object, *, name: str = "ttl") -> float | None:
     if isinstance(ttl, bool):
         raise _refused(name, ttl, "a number of seconds is expected")
     if isinstance(ttl, (int, float)):
-        value = float(ttl)
+        value = float(min(ttl, _LONGEST)) if isinstance(ttl, int) else ttl
     elif isinstance(ttl, str):
         value = _from_text(ttl, name)
     else:
@@ -57,7 +60,7 @@ def seconds(ttl: object, *, name: str = "ttl") -> float | None:
         value = float(total())
     if not 0.0 < value < float("inf"):
         raise _refused(name, ttl, "it must be longer than zero and finite; for no expiry use cachekit.FOREVER")
-    return value
+    return min(value, float(_LONGEST))
 
 
 def _from_text(text: str, name: str) -> float:

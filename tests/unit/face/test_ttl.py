@@ -27,6 +27,8 @@ from cachekit.ttl import seconds
         ("250ms", 0.25),
         ("2D", 172800.0),
         ("1w", 604800.0),
+        (1e20, 2.0**63),
+        (10**400, 2.0**63),
         (FOREVER, None),
     ],
 )
