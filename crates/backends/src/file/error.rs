@@ -25,7 +25,8 @@ fn meaning(error: &io::Error) -> (ErrorKind, &'static str) {
             Permanent,
             "; the directory must belong to the user that runs the process",
         ),
-        Some(libc::ELOOP | libc::ENOTDIR | libc::ENAMETOOLONG | libc::EINVAL) => (Permanent, ""),
+        Some(libc::ENOTDIR) => (Permanent, "; name a directory, or what is to become one"),
+        Some(libc::ELOOP | libc::ENAMETOOLONG | libc::EINVAL) => (Permanent, ""),
         Some(libc::ETIMEDOUT) => (Timeout, ""),
         Some(
             libc::EMFILE
@@ -73,15 +74,13 @@ mod tests {
 
     #[test]
     fn messages_name_the_directory_and_the_remedy() {
-        let error = failed(
-            "set",
-            Path::new("/d"),
-            io::Error::from_raw_os_error(libc::ENOSPC),
-        );
-        let shown = error.to_string();
-        assert!(
-            shown.contains("/d") && shown.contains("max_size_mb"),
-            "{shown}"
-        );
+        for (code, remedy) in [
+            (libc::ENOSPC, "max_size_mb"),
+            (libc::ENOTDIR, "name a directory"),
+        ] {
+            let error = failed("set", Path::new("/d"), io::Error::from_raw_os_error(code));
+            let shown = error.to_string();
+            assert!(shown.contains("/d") && shown.contains(remedy), "{shown}");
+        }
     }
 }
