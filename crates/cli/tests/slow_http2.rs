@@ -4,6 +4,8 @@ mod common;
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -91,6 +93,52 @@ async fn a_body_in_drops_is_refused_and_its_neighbours_are_served() {
     assert_eq!(sender.send_request(asked).await.unwrap().status(), 404);
     let client = Client::of(&server, Version::Http2).await;
     assert_eq!(client.metric("cachekit_server_in_flight_bytes").await, 0);
+}
+
+/// A body that tells how many of its bytes are still to come.
+struct Counted(Drops, Arc<AtomicUsize>);
+
+impl Body for Counted {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let polled = Pin::new(&mut self.0).poll_frame(context);
+        self.1.store(self.0.1, Ordering::SeqCst);
+        polled
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_comes_when_the_body_has_been_sent() {
+    let server = CachekitServer::start();
+    let (mut sender, _connection) = connect(&server, 1 << 16).await;
+    let left = Arc::new(AtomicUsize::new(10));
+    let drops = Drops(interval(Duration::from_millis(50)), 10);
+    let body = Counted(drops, Arc::clone(&left)).boxed();
+    let mut asked = request(&server, "PUT", "k", body);
+    asked
+        .headers_mut()
+        .insert("x-cachekit-ttl", "0".parse().unwrap());
+    let refused = tokio::time::timeout(MOST, sender.send_request(asked)).await;
+    assert_eq!(refused.unwrap().unwrap().status(), 400);
+    assert_eq!(left.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_does_not_wait_for_a_body_without_end() {
+    let server = CachekitServer::with(&["--body-timeout", "500ms"]);
+    let (mut sender, _connection) = connect(&server, 1 << 16).await;
+    let drops = Drops(interval(Duration::from_millis(20)), usize::MAX).boxed();
+    let mut asked = request(&server, "PUT", "k", drops);
+    asked
+        .headers_mut()
+        .insert("x-cachekit-ttl", "0".parse().unwrap());
+    let refused = tokio::time::timeout(MOST, sender.send_request(asked)).await;
+    assert_eq!(refused.unwrap().unwrap().status(), 400);
 }
 
 #[tokio::test(flavor = "multi_thread")]

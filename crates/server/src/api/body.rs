@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::BytesMut;
 use http_body_util::BodyExt;
@@ -15,6 +15,9 @@ use crate::limits::Share;
 
 /// How much room is taken at once for a body whose bytes have yet to come.
 const STEP: usize = 64 << 10;
+/// Of a body that nobody reads so much is taken in and forgotten, in so much time.
+const DISCARDED: u64 = 8 << 20;
+const DISCARDING: Duration = Duration::from_secs(5);
 
 /// Reads a body of at most `most` bytes.
 ///
@@ -23,7 +26,7 @@ const STEP: usize = 64 << 10;
 pub(crate) async fn read(
     app: &App,
     headers: &HeaderMap,
-    body: Body,
+    body: &mut Body,
     most: usize,
 ) -> Result<(Bytes, Share), ApiError> {
     let announced = announced(headers)?;
@@ -33,7 +36,6 @@ pub(crate) async fn read(
     }
     let started = Instant::now();
     let config = &app.config;
-    let mut body = body;
     let mut share = room(app, 0).await?;
     let mut taken = 0;
     let mut first: Option<Bytes> = None;
@@ -87,6 +89,24 @@ pub(crate) async fn read(
     let value = first.unwrap_or_else(|| whole.freeze());
     add(&app.metrics.received, value.len() as u64);
     Ok((value, share))
+}
+
+/// Takes in what has not been read of a body, unless it is long.
+///
+/// Many clients take an answer that comes before they have sent everything for a broken connection, and so never learn
+/// why they were refused.
+pub(crate) async fn discard(app: &App, mut body: Body) {
+    let rest = async {
+        let mut left = DISCARDED;
+        while !body.is_end_stream() && body.size_hint().lower() <= left {
+            let Some(Ok(frame)) = body.frame().await else {
+                return;
+            };
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            left = left.saturating_sub(length as u64);
+        }
+    };
+    let _ = tokio::time::timeout(DISCARDING.min(app.config.body_timeout), rest).await;
 }
 
 fn announced(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {

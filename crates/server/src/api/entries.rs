@@ -56,7 +56,7 @@ pub(super) async fn head(asked: Asked<'_>, key: &str) -> Result<Response, ApiErr
 
 /// Stores an entry. Under a lock's id it does so only while that lock is held, and releases it; with
 /// `X-CacheKit-Lock-Id: *` the lock ends, whoever holds it. The answer confirms either by the header.
-pub(super) async fn put(mut asked: Asked<'_>, key: &str) -> Result<Response, ApiError> {
+pub(super) async fn put(asked: Asked<'_>, key: &str) -> Result<Response, ApiError> {
     let app = asked.app;
     params::content_type(&asked.headers, &[])?;
     let holder = locks::holder(&asked)?;
@@ -65,9 +65,8 @@ pub(super) async fn put(mut asked: Asked<'_>, key: &str) -> Result<Response, Api
         stale: params::stale_ttl(&asked.headers)?,
     };
     let most = app.config.max_value.as_usize();
-    let body = std::mem::take(&mut asked.body);
     // The room is held until the store has the value.
-    let (value, _room) = body::read(app, &asked.headers, body, most).await?;
+    let (value, _room) = body::read(app, &asked.headers, asked.body, most).await?;
     let place = asked.place(key);
     match app
         .store

@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -104,7 +105,7 @@ struct Asked<'a> {
     tenant: &'a Tenant,
     headers: HeaderMap,
     query: Option<String>,
-    body: Body,
+    body: &'a mut Body,
 }
 
 impl Asked<'_> {
@@ -118,9 +119,11 @@ async fn cache(State(app): State<Arc<App>>, request: Request) -> Response {
     let started = Instant::now();
     let exchange = request.extensions().get::<Arc<Peer>>().map(Peer::begin);
     let exchange = exchange.expect("connections say whose requests they carry");
-    let head = request.method() == Method::HEAD;
+    let (parts, mut body) = request.into_parts();
+    let head = parts.method == Method::HEAD;
+    let awaits_leave = parts.headers.contains_key(header::EXPECT);
     let (mut operation, mut scope) = (Operation::Other, None);
-    let answered = answer(&app, request, exchange, &mut operation, &mut scope);
+    let answered = answer(&app, parts, &mut body, exchange, &mut operation, &mut scope);
     let response = match AssertUnwindSafe(answered).catch_unwind().await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) if head => error.status.into_response(),
@@ -133,6 +136,9 @@ async fn cache(State(app): State<Arc<App>>, request: Request) -> Response {
     };
     let took = started.elapsed();
     let status = response.status().as_u16();
+    if !awaits_leave && response.status() != StatusCode::REQUEST_TIMEOUT {
+        body::discard(&app, body).await;
+    }
     app.metrics.count(operation, status, took);
     tracing::debug!(
         operation = operation.as_str(),
@@ -146,12 +152,12 @@ async fn cache(State(app): State<Arc<App>>, request: Request) -> Response {
 
 async fn answer(
     app: &App,
-    request: Request,
+    parts: Parts,
+    body: &mut Body,
     exchange: Exchange,
     operation: &mut Operation,
     scope: &mut Option<String>,
 ) -> Result<Response, ApiError> {
-    let (parts, body) = request.into_parts();
     let keys = app.keys.load_full();
     let record = bearer(&parts.headers)
         .and_then(|key| keys.verify(key))

@@ -108,8 +108,7 @@ pub(super) fn content_type(headers: &HeaderMap, also: &[&str]) -> Result<(), Api
 /// The JSON object in the body. The published clients say `application/octet-stream` with it.
 pub(super) async fn json(asked: &mut Asked<'_>) -> Result<Value, ApiError> {
     content_type(&asked.headers, &["application/json"])?;
-    let body = std::mem::take(&mut asked.body);
-    let (bytes, _room) = body::read(asked.app, &asked.headers, body, MAX_JSON).await?;
+    let (bytes, _room) = body::read(asked.app, &asked.headers, asked.body, MAX_JSON).await?;
     serde_json::from_slice(&bytes)
         .map_err(|error| ApiError::bad("bad_json", format!("the body is not JSON: {error}")))
 }
