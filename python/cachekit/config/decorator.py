@@ -18,7 +18,7 @@ from cachekit.config.validation import ConfigurationError, is_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dataclasses import dataclass, field
+    from dataclasses import dataclass
     from typing import Any, Callable, Literal
 
     from typing_extensions import Self
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cachekit.serializers.base import SerializerProtocol
     from cachekit.ttl import TTL
 else:
-    from cachekit.config.late_dataclasses import dataclass, field
+    from cachekit.config.late_dataclasses import dataclass
 
 
 class Unset:
@@ -87,12 +87,13 @@ class DecoratorConfig(Group):
     """Seconds that a caller waits for another's computation before it computes itself."""
     copy: bool | Literal["auto"] = "auto"
     """L1 only: "auto" clones builtin containers, True also opaque objects, False shares."""
-    l1: L1CacheConfig = field(default_factory=L1CacheConfig)
-    circuit_breaker: CircuitBreakerConfig = field(default_factory=CircuitBreakerConfig)
-    timeout: TimeoutConfig = field(default_factory=TimeoutConfig)
-    backpressure: BackpressureConfig = field(default_factory=BackpressureConfig)
-    monitoring: MonitoringConfig = field(default_factory=MonitoringConfig)
-    encryption: EncryptionConfig = field(default_factory=EncryptionConfig)
+    # Frozen: one of each serves every function.
+    l1: L1CacheConfig = L1CacheConfig()
+    circuit_breaker: CircuitBreakerConfig = CircuitBreakerConfig()
+    timeout: TimeoutConfig = TimeoutConfig()
+    backpressure: BackpressureConfig = BackpressureConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
+    encryption: EncryptionConfig = EncryptionConfig()
 
     def __post_init__(self) -> None:
         if self.ttl is not None and not callable(self.ttl):

@@ -345,11 +345,14 @@ _hinted = False
 
 def variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment's variables that concern cachekit, by upper-case name; empty ones are unset."""
+    environ = os.environ if environ is None else environ
     found: dict[str, str] = {}
-    for name, value in (os.environ if environ is None else environ).items():
+    for name in environ:
         upper = name.upper()
-        if value and (upper.startswith("CACHEKIT_") or upper == "REDIS_URL"):
-            found[upper] = value
+        if upper.startswith("CACHEKIT_") or upper == "REDIS_URL":
+            value = environ.get(name)  # apart, as `os.environ` decodes each value that it is asked for
+            if value:
+                found[upper] = value
     return found
 
 

@@ -21,17 +21,13 @@ _lock = RLock()
 
 
 class field:  # noqa: N801 - as in `dataclasses`
-    """The arguments of a ``dataclasses.field``."""
+    """The default of a field, and whether `repr` shows it."""
 
-    __slots__ = ("arguments",)
+    __slots__ = ("default", "repr")
 
-    def __init__(self, **arguments: Any) -> None:
-        self.arguments = arguments
-
-    def value(self) -> Any:
-        """What the field has where nothing is given."""
-        make = self.arguments.get("default_factory")
-        return self.arguments["default"] if make is None else make()
+    def __init__(self, default: Any, repr: bool = True) -> None:  # noqa: A002 - as in `dataclasses`
+        self.default = default
+        self.repr = repr
 
 
 def dataclass(**how: Any) -> Callable[[type[T]], type[T]]:
@@ -41,11 +37,8 @@ def dataclass(**how: Any) -> Callable[[type[T]], type[T]]:
         fields: dict[str, field] = {}
         for name in cls.__annotations__:
             default = getattr(cls, name)
-            found = fields[name] = default if isinstance(default, field) else field(default=default)
-            if "default" in found.arguments:
-                setattr(cls, name, found.arguments["default"])
-            else:
-                delattr(cls, name)
+            fields[name] = default if isinstance(default, field) else field(default)
+            setattr(cls, name, fields[name].default)
         cls._fields, cls._how = fields, how
         return cls
 
@@ -92,7 +85,8 @@ class LateDataclass:
             given = {**dict(zip(fields, args)), **kwargs}
             if len(given) < len(args) + len(kwargs) or not given.keys() <= fields.keys():
                 _real(type(self)).__init__(self, *args, **kwargs)  # refuses them in Python's own words
-            self.__dict__.update((name, given[name] if name in given else fields[name].value()) for name in fields)
+            for name, field in fields.items():
+                object.__setattr__(self, name, given.get(name, field.default))
             self.__post_init__()
 
 
@@ -106,6 +100,6 @@ def _real(cls: type) -> Any:
     with _lock:
         if "__dataclass_fields__" not in vars(late):
             for name, given in late._fields.items():
-                setattr(late, name, dataclasses.field(**given.arguments))
+                setattr(late, name, dataclasses.field(default=given.default, repr=given.repr))
             dataclasses.dataclass(**late._how)(late)
     return late

@@ -28,7 +28,7 @@ def _made(base: Any, module: Any) -> Any:
 
         size: int = 1
         key: str | None = module.field(default=None, repr=False)
-        tags: tuple[str, ...] = module.field(default_factory=tuple)
+        tags: tuple[str, ...] = ()
 
         def __post_init__(self) -> None:
             if self.size < 0:
@@ -83,7 +83,7 @@ ACTIONS: dict[str, Callable[[Any], object]] = {
     "values": lambda cls: vars(cls(2, tags=("a",))),
     "by position": lambda cls: vars(cls(2, "k", ("a",))),
     "validated": lambda cls: cls(-1),
-    "class attributes": lambda cls: (cls.size, cls.key, hasattr(cls, "tags"), cls.__doc__),
+    "class attributes": lambda cls: (cls.size, cls.key, cls.tags, cls.__doc__),
     "repr": lambda cls: cls(2, "hidden"),
     "equal": lambda cls: cls(2) == cls(2),
     "unequal": lambda cls: (cls(2) != cls(3), cls(2) == 2),
