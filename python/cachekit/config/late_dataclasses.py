@@ -64,10 +64,10 @@ class _OfDataclass:
 class LateDataclass:
     """Base of the classes that `dataclass` is used on."""
 
-    _fields: dict[str, field]
-    """The fields by name, in their order."""
-
-    if not TYPE_CHECKING:
+    if TYPE_CHECKING:
+        # The fields by name, in their order. Not an annotation that `get_type_hints` would find.
+        _fields: dict[str, field]
+    else:
         __delattr__ = _OfDataclass()
         __eq__ = _OfDataclass()
         __hash__ = _OfDataclass()
