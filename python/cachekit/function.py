@@ -410,7 +410,10 @@ class Handle:
         return self.core._key_for(args, kwargs)
 
     def peek(self, *args: Any, **kwargs: Any) -> Any:
-        """What is cached for this call, without running the function; None where nothing is."""
+        """What this process holds for this call; None where it holds nothing, whatever the backend has.
+
+        Runs nothing and asks nobody.
+        """
         return self.core._lookup(args, kwargs)
 
     def get_health_status(self) -> dict[str, Any]:

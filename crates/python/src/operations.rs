@@ -23,7 +23,7 @@ use crate::{
     codec::{KeyBuf, Scope},
     core::{Core, Once, now},
     health, log, outcall,
-    plan::{Laid, Plan, plan},
+    plan::{Laid, Plan, Reason, plan, plan_or},
     value::hand_out,
 };
 
@@ -51,9 +51,18 @@ impl Core {
         args: &Bound<'_, PyTuple>,
         kwargs: &Bound<'_, PyDict>,
     ) -> PyResult<Option<(KeyBuf, Scope)>> {
+        Self::l1_key_or(Reason::Logged, this, args, kwargs)
+    }
+
+    fn l1_key_or(
+        reason: Reason,
+        this: &Bound<'_, Self>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: &Bound<'_, PyDict>,
+    ) -> PyResult<Option<(KeyBuf, Scope)>> {
         let laid = Laid::new(args, kwargs)?;
         let mut key = KeyBuf::new();
-        match plan(this.py(), this, laid.raw(), &mut key)? {
+        match plan_or(reason, this.py(), this, laid.raw(), &mut key)? {
             Plan::Cached(scope) => Ok(Some((key, scope))),
             Plan::Uncached | Plan::Bypass | Plan::Plainly => Ok(None),
         }
@@ -72,9 +81,9 @@ impl Core {
         let mut stored = Vec::new();
         for call in calls.iter() {
             let (args, kwargs): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = call.extract()?;
-            let Some((key, scope)) = Self::l1_key(this, &args, &kwargs)? else {
-                continue;
-            };
+            // These are all the ways to write one call, which not all can be made: `self` goes by position.
+            let keyed = Self::l1_key_or(Reason::Dropped, this, &args, &kwargs)?;
+            let Some((key, scope)) = keyed else { continue };
             core.forget_key(key.as_slice(), way);
             if core.shared_store(resolved, scope).is_some() {
                 stored.push(core.stored_key(resolved, key.as_slice()));

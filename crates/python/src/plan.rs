@@ -28,9 +28,38 @@ pub(crate) enum Plan {
     Plainly,
 }
 
+/// What becomes of the reason why a call has no key.
+#[derive(Clone, Copy)]
+pub(crate) enum Reason {
+    /// The log has it, once.
+    Logged,
+    /// Nobody hears of it, as nobody has made this call.
+    Dropped,
+}
+
+impl Reason {
+    fn warn_once(self, py: Python<'_>, core: &Core, what: Once, text: impl FnOnce() -> String) {
+        if matches!(self, Self::Logged) {
+            core.warn_once(py, what, text);
+        }
+    }
+}
+
 /// Builds the key of a call, or says why there is none.
 #[inline]
 pub(crate) fn plan(
+    py: Python<'_>,
+    core: &Bound<'_, Core>,
+    args: RawArgs,
+    key: &mut KeyBuf,
+) -> PyResult<Plan> {
+    plan_or(Reason::Logged, py, core, args, key)
+}
+
+/// As [`plan`], for a call that may be one of several ways to write it.
+#[inline]
+pub(crate) fn plan_or(
+    reason: Reason,
     py: Python<'_>,
     core: &Bound<'_, Core>,
     args: RawArgs,
@@ -47,31 +76,38 @@ pub(crate) fn plan(
         return interop.plan(py, args, key);
     }
     if let Some(extract) = &this.options.tenant
-        && !push_tenant(py, this, extract, args, key)?
+        && !push_tenant(reason, py, this, extract, args, key)?
     {
         return Ok(Plan::Uncached);
     }
     if let Some(normalize) = &this.options.normalize {
-        return normalized(py, this, normalize, args, key);
+        return normalized(reason, py, this, normalize, args, key);
     }
     if let Some(function) = &this.options.key {
-        return custom_key(py, this, function, args, key);
+        return custom_key(reason, py, this, function, args, key);
     }
-    encode(py, this, args, key)
+    encode(reason, py, this, args, key)
 }
 
 #[inline]
-fn encode(py: Python<'_>, core: &Core, args: RawArgs, key: &mut KeyBuf) -> PyResult<Plan> {
+fn encode(
+    reason: Reason,
+    py: Python<'_>,
+    core: &Core,
+    args: RawArgs,
+    key: &mut KeyBuf,
+) -> PyResult<Plan> {
     // SAFETY: the interpreter passes `count` arguments and the names of those behind them.
     match unsafe { codec::encode_args(py, args.args, args.count, args.kwnames, &core.args, key) } {
         Ok(scope) => Ok(Plan::Cached(scope)),
-        Err(unkeyable) => refuse(py, core, &unkeyable),
+        Err(unkeyable) => refuse(reason, py, core, &unkeyable),
     }
 }
 
 /// Puts the call's tenant into the key, after its length; false if the call is nobody's.
 #[cold]
 fn push_tenant(
+    reason: Reason,
     py: Python<'_>,
     core: &Core,
     extract: &Py<PyAny>,
@@ -83,7 +119,7 @@ fn push_tenant(
     let found = match outcall::call1(extract.bind(py), (positional, keywords)) {
         Ok(found) => found,
         Err(error) if error.is_instance_of::<pyo3::exceptions::PyException>(py) => {
-            core.warn_once(py, Once::NoTenant, || {
+            reason.warn_once(py, core, Once::NoTenant, || {
                 let class = error.get_type(py);
                 format!("this call runs uncached: its tenant cannot be told, tenant_extractor raised {class}")
             });
@@ -94,7 +130,7 @@ fn push_tenant(
     // The Python face has made it a name or None. Text that UTF-8 cannot hold is no name.
     let tenant = found.extract::<std::borrow::Cow<'_, str>>().ok();
     let Some(tenant) = tenant.filter(|tenant| tenant.len() <= MAX_TENANT_BYTES) else {
-        core.warn_once(py, Once::NoTenant, || {
+        reason.warn_once(py, core, Once::NoTenant, || {
             "this call runs uncached: it is nobody's, tenant_extractor named no tenant \
              (text of up to 1024 bytes, a UUID or a number is one)"
                 .to_owned()
@@ -109,11 +145,11 @@ fn push_tenant(
 
 /// What becomes of a call whose arguments have no key.
 #[cold]
-fn refuse(py: Python<'_>, core: &Core, unkeyable: &Unkeyable) -> PyResult<Plan> {
+fn refuse(reason: Reason, py: Python<'_>, core: &Core, unkeyable: &Unkeyable) -> PyResult<Plan> {
     if let Some(cause) = unkeyable.cause().filter(|_| unkeyable.interrupts(py)) {
         return Err(cause.clone_ref(py));
     }
-    core.warn_once(py, Once::Unkeyable, || {
+    reason.warn_once(py, core, Once::Unkeyable, || {
         format!("this call runs uncached: {unkeyable}")
     });
     Ok(Plan::Uncached)
@@ -122,6 +158,7 @@ fn refuse(py: Python<'_>, core: &Core, unkeyable: &Unkeyable) -> PyResult<Plan> 
 /// The key of a call that is first rewritten, so that all its spellings share an entry.
 #[cold]
 fn normalized(
+    reason: Reason,
     py: Python<'_>,
     core: &Core,
     normalize: &Py<PyAny>,
@@ -134,13 +171,14 @@ fn normalized(
     let (positional, keywords): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = rewritten.extract(py)?;
     let laid = Laid::new(&positional, &keywords)?;
     match &core.options.key {
-        Some(function) => custom_key(py, core, function, laid.raw(), key),
-        None => encode(py, core, laid.raw(), key),
+        Some(function) => custom_key(reason, py, core, function, laid.raw(), key),
+        None => encode(reason, py, core, laid.raw(), key),
     }
 }
 
 #[cold]
 fn custom_key(
+    reason: Reason,
     py: Python<'_>,
     core: &Core,
     function: &Py<PyAny>,
@@ -150,7 +188,7 @@ fn custom_key(
     let text = match args.call(py, function) {
         Ok(text) => text,
         Err(error) if error.is_instance_of::<pyo3::exceptions::PyException>(py) => {
-            core.warn_once(py, Once::Unkeyable, || {
+            reason.warn_once(py, core, Once::Unkeyable, || {
                 format!("this call runs uncached: the key= function failed: {error}")
             });
             return Ok(Plan::Uncached);
@@ -163,7 +201,7 @@ fn custom_key(
             Ok(Plan::Cached(Scope::Shared))
         }
         Err(_) => {
-            core.warn_once(py, Once::Unkeyable, || {
+            reason.warn_once(py, core, Once::Unkeyable, || {
                 let text = text.bind(py);
                 let returned = match text.is_instance_of::<PyString>() {
                     true => "text with lone surrogates, which UTF-8 cannot hold".to_owned(),

@@ -148,6 +148,24 @@ def test_invalidation_through_the_object() -> None:
     assert calls[2:] == [("b", 1)]
 
 
+def test_an_invalidation_does_not_warn_of_calls_that_nobody_made(caplog: pytest.LogCaptureFixture) -> None:
+    one = Service()
+    one.method(1)
+    one.method.invalidate_cache(1)
+    one.nothing()
+    one.nothing.invalidate_cache()
+    Service.of_class(1)
+    Service.of_class.invalidate_cache(1)
+    by_key = cache(backend=None, namespace="silent", key=lambda by_position, /: str(by_position))(lambda number: number)
+    by_key(1)
+    by_key.invalidate_cache(1)
+    of_tenants = cache(backend=None, namespace="silent", tenant_extractor=lambda *args: args[0])(lambda org: org)
+    of_tenants("a")
+    of_tenants.invalidate_cache("a")
+    assert not [record for record in caplog.records if "uncached" in record.message]
+    assert (by_key.peek(1), of_tenants.peek("a")) == (None, None)
+
+
 def test_without_arguments_everything_goes() -> None:
     one, two = Service("a"), Service("b")
     one.method(1)

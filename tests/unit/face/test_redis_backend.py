@@ -112,6 +112,8 @@ def test_a_timeout_is_a_new_backend(own_redis: RedisServer) -> None:
     assert quick.get("k") == b"v"
     with pytest.raises(ConfigurationError, match="with_timeout"):
         backend.with_timeout(0)
+    with pytest.raises(ConfigurationError, match=r"below 2\*\*64, got 1e300"):
+        backend.with_timeout(1e300)
 
 
 async def test_a_lock_id(backend: RedisBackend) -> None:

@@ -95,7 +95,7 @@ pub(super) fn span(seconds: f64, what: &str) -> PyResult<Duration> {
         .filter(|span| !span.is_zero())
         .ok_or_else(|| {
             PyValueError::new_err(format!(
-                "{what} must be a positive number of seconds, got {seconds}"
+                "{what} must be a positive number of seconds below 2**64, got {seconds:?}"
             ))
         })
 }
