@@ -6,12 +6,14 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::changes::{Holder, rest};
 use super::directory::{Directory, LARGE, STORE};
 use super::error::{damaged, failed};
 use super::large::draft_owner;
-use super::layout::{Beginning, Kind, LOCK_PREFIX, Record, SLOTS, Slot};
+use super::layout::{Beginning, Header, Kind, LOCK_PREFIX, Record, SLOTS, Slot};
 use super::live::Live;
 use super::recover::{is_record, read};
 use crate::backend::Remaining;
@@ -71,8 +73,9 @@ pub struct Inspection {
 /// Tells `each` about every entry of the store in `directory`, a cache directory of a
 /// [`FileBackend`](super::FileBackend), and its value; in no order, and without changing anything.
 ///
-/// Processes may go on using the store meanwhile and are not kept waiting. What they store or remove at the
-/// same time may be told or not, or told twice if it is removed and stored again.
+/// Processes may go on using the store meanwhile and are not kept waiting, except for the moment in which
+/// something is looked at once more that seems to be damaged. What they store or remove at the same time may
+/// be told or not, or told twice if it is removed and stored again.
 ///
 /// # Errors
 /// When there is no store in the directory, or it cannot be read.
@@ -88,9 +91,11 @@ pub fn inspect(
 
 const AT_ONCE: u32 = 1024;
 /// How often something is looked at that does not verify, and the pause in between: a writer that changes
-/// it is done by then.
+/// it is done by then, unless it has to wait for a processor.
 const LOOKS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(2);
+/// How often the store is asked for while nobody changes it, with the same pause.
+const TRIES: u32 = 500;
 
 fn look(live: &Live, path: &Path, each: &mut impl FnMut(Listed, &[u8])) -> io::Result<Inspection> {
     let mut found = Inspection::default();
@@ -129,6 +134,23 @@ fn look(live: &Live, path: &Path, each: &mut impl FnMut(Listed, &[u8])) -> io::R
     Ok(found)
 }
 
+/// What a look finds while nobody changes the store; None where a writer is at it for all of a second, as
+/// one that was stopped in the middle of a change.
+fn undisturbed<T>(live: &Live, look: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
+    for _ in 0..TRIES {
+        match flock(&live.lock, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => {
+                let found = look();
+                flock(&live.lock, FlockOperation::Unlock)?;
+                return found.map(Some);
+            }
+            Err(Errno::WOULDBLOCK | Errno::INTR) => sleep(PAUSE),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
+
 /// The header, as it is when nobody is changing the store; as it was last where somebody always is.
 fn settled_header(live: &Live) -> io::Result<Beginning> {
     let mut first = None;
@@ -137,10 +159,7 @@ fn settled_header(live: &Live) -> io::Result<Beginning> {
             Beginning::Header(header) if header.dirty => {
                 if *first.get_or_insert(header) != header {
                     // Changes go on: nobody was killed in the middle of the first.
-                    return Ok(Beginning::Header(super::layout::Header {
-                        dirty: false,
-                        ..header
-                    }));
+                    return Ok(Beginning::Header(under_way(header)));
                 }
             }
             Beginning::Damaged => {}
@@ -148,10 +167,25 @@ fn settled_header(live: &Live) -> io::Result<Beginning> {
         }
         sleep(PAUSE);
     }
-    live.header()
+    match undisturbed(live, || live.header())? {
+        Some(header) => Ok(header),
+        None => Ok(match live.header()? {
+            Beginning::Header(header) => Beginning::Header(under_way(header)),
+            other => other,
+        }),
+    }
 }
 
-/// What slot `index` holds, looked at again while it does not verify; None when it has become free.
+/// The header of a store that somebody is changing, without the mark that a killed writer leaves.
+fn under_way(header: Header) -> Header {
+    Header {
+        dirty: false,
+        ..header
+    }
+}
+
+/// What slot `index` holds, looked at again while it does not verify; None when it has become free, or is
+/// being changed all the time.
 fn settled(
     live: &Live,
     index: u32,
@@ -159,28 +193,48 @@ fn settled(
     now: u64,
 ) -> io::Result<Option<(Listed, Bytes)>> {
     for _ in 0..LOOKS {
-        match &slot {
-            Some(slot) if slot.kind == Kind::Free => return Ok(None),
-            Some(slot) => {
-                let record = live.record(index, slot)?.unwrap_or_default();
-                if let Some((key, value)) = Record::decode(&record, slot.id, true) {
-                    return Ok(Some((
-                        listed(live, index, slot, key, value, now),
-                        record.slice_ref(value),
-                    )));
-                }
-            }
-            None => {}
+        if let Some(verified) = verified(live, index, slot.as_ref(), now)? {
+            return Ok(verified);
         }
         sleep(PAUSE);
         slot = live.slot(index)?;
     }
-    let broken = slot.unwrap_or_default();
-    let listed = Listed {
-        kind: ListedKind::Damaged,
-        ..listed(live, index, &broken, "", &[], now)
+    let found = undisturbed(live, || {
+        let slot = live.slot(index)?;
+        Ok((slot, verified(live, index, slot.as_ref(), now)?))
+    })?;
+    let Some((slot, verified)) = found else {
+        return Ok(None);
     };
-    Ok(Some((listed, Bytes::new())))
+    let damaged = || {
+        let listed = Listed {
+            kind: ListedKind::Damaged,
+            ..listed(live, index, &slot.unwrap_or_default(), "", &[], now)
+        };
+        Some((listed, Bytes::new()))
+    };
+    Ok(verified.unwrap_or_else(damaged))
+}
+
+/// What a slot holds, which is nothing in a free one; None where it does not verify.
+#[expect(clippy::option_option, reason = "free is not damaged")]
+fn verified(
+    live: &Live,
+    index: u32,
+    slot: Option<&Slot>,
+    now: u64,
+) -> io::Result<Option<Option<(Listed, Bytes)>>> {
+    let Some(slot) = slot else {
+        return Ok(None);
+    };
+    if slot.kind == Kind::Free {
+        return Ok(Some(None));
+    }
+    let record = live.record(index, slot)?.unwrap_or_default();
+    Ok(Record::decode(&record, slot.id, true).map(|(key, value)| {
+        let listed = listed(live, index, slot, key, value, now);
+        Some((listed, record.slice_ref(value)))
+    }))
 }
 
 fn listed(live: &Live, index: u32, slot: &Slot, key: &str, value: &[u8], now: u64) -> Listed {
@@ -220,17 +274,18 @@ fn is_abandoned(live: &Live, name: &str) -> io::Result<bool> {
         return Ok(true);
     }
     // The file gets its name before the slot does, and loses it after.
-    for _ in 0..LOOKS {
+    let is_left = || {
         let known = live.slot(index)?.filter(|slot| slot.in_file);
-        if known.is_some_and(|slot| Slot::file_name(index, slot.id) == name) {
-            return Ok(false);
-        }
-        if live.directory.large(name).is_err() {
+        let is_known = known.is_some_and(|slot| Slot::file_name(index, slot.id) == name);
+        Ok(!is_known && live.directory.large(name).is_ok())
+    };
+    for _ in 0..LOOKS {
+        if !is_left()? {
             return Ok(false);
         }
         sleep(PAUSE);
     }
-    Ok(true)
+    Ok(undisturbed(live, is_left)?.unwrap_or(false))
 }
 
 fn names(directory: &Path) -> io::Result<Vec<String>> {
@@ -240,4 +295,46 @@ fn names(directory: &Path) -> io::Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+    use std::sync::Arc;
+
+    use cachekit_testkit::TempDir;
+
+    use super::super::config::FileConfig;
+    use super::super::evict::Limits;
+    use super::super::layout::region_at;
+    use super::super::turn::{Content, Entry, Turn};
+    use super::*;
+
+    /// A writer may stand still in the middle of a change for as long as a processor is busy with others.
+    #[test]
+    fn what_a_writer_is_at_is_neither_interrupted_nor_damaged() {
+        let directory = TempDir::new();
+        let path = directory.path().join("c");
+        let live = Arc::new(Live::open(&FileConfig::new(&path)).expect("open"));
+        let limits = Limits {
+            bytes: 1 << 20,
+            entries: 100,
+        };
+        let Ok(Entry::Turn(mut turn)) = Turn::take(&live, limits, 0) else {
+            panic!("nobody else has it");
+        };
+        let seen = || {
+            let mut kinds = Vec::new();
+            let found = inspect(&path, |listed, _| kinds.push(listed.kind)).expect("a store");
+            (found.interrupted, kinds)
+        };
+        turn.put("k", Content::Small(b"v"), 0).expect("put");
+        assert_eq!(seen(), (false, vec![ListedKind::Value]));
+        turn.begin().expect("begin");
+        let half = live.data.write_all_at(&[0xff; 32], region_at(0));
+        half.expect("a record is there");
+        assert_eq!(seen(), (false, vec![]));
+        drop(turn); // As when the kernel ends its process.
+        assert_eq!(seen(), (true, vec![ListedKind::Damaged]));
+    }
 }
