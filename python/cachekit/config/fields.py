@@ -111,6 +111,21 @@ TENANT = Name(1024)
 """How tenants may be called."""
 
 
+class Directory(Reader):
+    """Where a directory is: text, or where given also a `pathlib.Path` and what is like it, or bytes."""
+
+    expected = "a path"
+
+    def parse(self, text: str) -> str:
+        return text
+
+    def check(self, value: Any) -> str:
+        try:
+            return os.fsdecode(value)
+        except TypeError:
+            raise ValueError(value) from None
+
+
 class Mode(Reader):
     """Permissions: an octal text in a variable, a number where given; the owner has ``least`` at least."""
 
@@ -277,7 +292,7 @@ def _of(prefix: str) -> Callable[..., Setting]:
 
 _file = _of("CACHEKIT_FILE_")
 FILE = (
-    _file("cache_dir", str, _temporary, "The directory, made where it is missing."),
+    _file("cache_dir", str, _temporary, "The directory, made where it is missing.", reader=Directory()),
     _file("max_size_mb", int, 1024, "Mebibytes of all entries together.", least=1, most=1_000_000),
     _file("max_value_mb", int, 100, "Mebibytes of one value, at most half of max_size_mb.", least=1),
     _file("max_entry_count", int, 10_000, "Entries.", least=100, most=1_000_000),
@@ -381,9 +396,25 @@ def read(settings: tuple[Setting, ...], present: dict[str, str]) -> tuple[dict[s
 def given(table: tuple[Setting, ...], config: EnvironmentConfig | None) -> dict[str, Any]:
     """The values of a table's settings: those of a model, or for None those of the environment."""
     if config is not None:
-        return config._plain()
+        plain = getattr(config, "_plain", None)
+        if plain is None or getattr(config, "table", None) is not table:
+            raise no_model(table, config)
+        return plain()
     values, named = read(table, variables())
     return fit(values, named) if table is FILE else values
+
+
+def no_model(table: tuple[Setting, ...], given: object) -> TypeError:
+    """The error for a backend that was given something else than its configuration."""
+    examples: dict[tuple[Setting, ...], tuple[str, str]] = {
+        REDIS: ("Redis", 'redis_url="redis://localhost:6379/0"'),
+        CACHEKITIO: ("CachekitIO", "api_key=key"),
+        MEMCACHED: ("Memcached", 'servers=["mc1:11211"]'),
+        FILE: ("File", 'cache_dir="/var/cache/myapp"'),
+    }
+    kind, field = examples[table]
+    made = f"{kind}Backend({kind}BackendConfig({field}))"
+    return TypeError(f"{kind}Backend takes a {kind}BackendConfig, not a {type(given).__name__}: write {made}")
 
 
 def _hint(present: dict[str, str]) -> None:

@@ -80,7 +80,8 @@ class CircuitBreakerConfig(Group):
             _number(self, name, least=1, whole=True)
         _number(self, "recovery_timeout", above=0)
         excluded: Any = self.excluded_exceptions
-        kinds: tuple[Any, ...] = (excluded,) if isinstance(excluded, type) else tuple(excluded)
+        several = type(excluded) in (tuple, list, set, frozenset)
+        kinds: tuple[Any, ...] = tuple(excluded) if several else (excluded,)
         if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
             raise _refused(self, "excluded_exceptions", excluded, "a tuple of exception classes")
         object.__setattr__(self, "excluded_exceptions", kinds)

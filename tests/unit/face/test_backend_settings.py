@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from traceback import TracebackException
 from typing import Any
 
@@ -9,9 +10,9 @@ import pytest
 
 from cachekit import ConfigurationError, _native
 from cachekit.backends.cachekitio import CachekitIOBackend, CachekitIOBackendConfig
-from cachekit.backends.file import FileBackendConfig
-from cachekit.backends.memcached import MemcachedBackendConfig
-from cachekit.backends.redis import RedisBackendConfig
+from cachekit.backends.file import FileBackend, FileBackendConfig
+from cachekit.backends.memcached import MemcachedBackend, MemcachedBackendConfig
+from cachekit.backends.redis import RedisBackend, RedisBackendConfig
 from cachekit.config import fields
 from cachekit.config.fields import Setting
 
@@ -141,6 +142,28 @@ def test_modes_that_shut_the_owner_out() -> None:
     for mode in (0o400, 0o1777, -1, "abc", True):
         with pytest.raises(ConfigurationError, match="permissions"):
             FileBackendConfig(permissions=mode)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("backend", "given"),
+    [
+        (FileBackend, "/var/cache"),
+        (FileBackend, RedisBackendConfig()),
+        (MemcachedBackend, ["mc1:11211"]),
+        (RedisBackend, 5),
+        (RedisBackend, FileBackendConfig()),
+        (CachekitIOBackend, 5),
+    ],
+)
+def test_backends_say_what_they_take(backend: Any, given: Any) -> None:
+    with pytest.raises(TypeError, match=f"{backend.__name__} takes .*, not a .*: write {backend.__name__}"):
+        backend(given)
+
+
+def test_a_directory_may_be_a_path() -> None:
+    assert FileBackendConfig(cache_dir=Path("/var/cache")).cache_dir == "/var/cache"
+    with pytest.raises(ConfigurationError, match="cache_dir=5 is not valid: a path is expected"):
+        FileBackendConfig(cache_dir=5)  # pyright: ignore[reportArgumentType]
 
 
 def test_an_account_is_required(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -282,6 +282,7 @@ def test_values_out_of_range(written: dict[str, Any]) -> None:
         (CircuitBreakerConfig, "half_open_requests", 0),
         (CircuitBreakerConfig, "recovery_timeout", 0),
         (CircuitBreakerConfig, "excluded_exceptions", ("ValueError",)),
+        (CircuitBreakerConfig, "excluded_exceptions", 5),
         (TimeoutConfig, "initial", 0),
         (TimeoutConfig, "min", 11),
         (TimeoutConfig, "percentile", 101),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import os
+from typing import Annotated, Any, Union
 
 from pydantic import model_validator
 
 from cachekit.config import fields
 from cachekit.config.settings import EnvironmentConfig, field, read
+
+Path = Union[str, "os.PathLike[str]"]
 
 
 class FileBackendConfig(EnvironmentConfig):
@@ -17,7 +20,7 @@ class FileBackendConfig(EnvironmentConfig):
 
     table = fields.FILE
 
-    cache_dir: str = field(fields.FILE, "cache_dir")
+    cache_dir: Annotated[Path, read(fields.Directory())] = field(fields.FILE, "cache_dir")
     max_size_mb: int = field(fields.FILE, "max_size_mb")
     max_value_mb: int = field(fields.FILE, "max_value_mb")
     max_entry_count: int = field(fields.FILE, "max_entry_count")

@@ -42,6 +42,8 @@ class RedisBackend(EngineBackend):
         if source is None or isinstance(source, str):
             settings: Any = effective.current()
             url: str = settings.redis_url if source is None else source
+        elif not hasattr(source, "redis_url"):
+            raise fields.no_model(fields.REDIS, source)
         else:
             settings, url = source, source.redis_url
         self.key_prefix = "" if tenant is None else f"t:{tenant}:"
