@@ -423,15 +423,23 @@ def _hint(present: dict[str, str]) -> None:
     if _hinted:
         return
     known = {name for table in TABLES for setting in table for name in setting.variables if name != "REDIS_URL"}
-    misnamed = {
-        name: f"CACHEKIT_{name.upper()[6:]}"
-        for name in os.environ
-        if name.upper().startswith("CACHE_") and f"CACHEKIT_{name.upper()[6:]}" in known
-    }
+    misnamed = {name: right for name in os.environ for right in [_meant(name.upper(), known)] if right}
     if misnamed:
         from logging import getLogger
 
         logger = getLogger("cachekit.config")
         for name, right in misnamed.items():
-            logger.warning("E041: %s is not read; cachekit's variables start with CACHEKIT_: set %s", name, right)
+            logger.warning("E041: %s is not read: set %s", name, right)
     _hinted = True
+
+
+def _meant(name: str, known: set[str]) -> str | None:
+    """The variable that was meant by one which is not read: another prefix, or some letters; None where it is neither."""
+    if name.startswith("CACHE_"):
+        right = f"CACHEKIT_{name[6:]}"
+        return right if right in known else None
+    if not name.startswith("CACHEKIT_") or name in known or name.startswith("CACHEKIT_SERVER_"):
+        return None
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, known, n=1, cutoff=0.9)), None)

@@ -7,7 +7,7 @@ class ConfigurationError(ValueError):
     """A parameter, setting or environment variable that cannot be used as given.
 
     `code` is stable: E001 encryption key missing, E002 encryption key malformed, E040 backend URL
-    missing or malformed, E041 variable with the wrong prefix, E042 any other invalid value, E043
+    missing or malformed, E041 variable under a wrong name, E042 any other invalid value, E043
     something that this version does not have.
     """
 

@@ -346,10 +346,15 @@ def test_look_alikes_get_a_hint(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
     monkeypatch.setattr(fields, "_hinted", False)
     monkeypatch.setenv("CACHE_REDIS_URL", "redis://secret")
     monkeypatch.setenv("CACHE_SOMETHING_ELSE", "1")
+    monkeypatch.setenv("CACHEKIT_SOMETHING_ELSE", "1")
+    monkeypatch.setenv("CACHEKIT_MEMCACHED_SERVER", "mc1:11211")
+    monkeypatch.setenv("CACHEKIT_SERVER_MAX_VALUE", "1")
     monkeypatch.setenv("CACHEKIT_COMPRESSION_LEVEL", "6")
     read()
     read()
     assert caplog.text.count("CACHEKIT_REDIS_URL") == 1
+    assert caplog.text.count("CACHEKIT_MEMCACHED_SERVER is not read: set CACHEKIT_MEMCACHED_SERVERS") == 1
+    assert "CACHEKIT_SERVER" not in caplog.text
     assert caplog.text.count("CACHEKIT_COMPRESSION_LEVEL") == 0
     assert "SOMETHING" not in caplog.text
     assert "secret" not in caplog.text
