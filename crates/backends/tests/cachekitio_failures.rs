@@ -400,6 +400,10 @@ fn a_service_that_does_not_tell_of_locks_is_asked_for_the_value() {
         api.script([status(200)]);
         assert_eq!(wait(TIMEOUT).await, Released::Notified);
         assert_eq!(api.seen()[0].method, "HEAD", "and then no more");
+        // The last look is not answered before the wait is over.
+        api.otherwise(Step::Hang);
+        assert_eq!(wait(Duration::from_millis(200)).await, Released::Elapsed);
+        assert_eq!(api.seen().len(), 1);
     });
 }
 

@@ -253,8 +253,12 @@ impl Client {
             if left.is_zero() {
                 return Ok(Released::Elapsed);
             }
-            if self.here(left).exists(key).await? {
-                return Ok(Released::Notified);
+            match self.here(left).exists(key).await {
+                Ok(true) => return Ok(Released::Notified),
+                Ok(false) => {}
+                // What was left of the wait was shorter than the answer takes.
+                Err(error) if error.kind() == ErrorKind::Timeout => return Ok(Released::Elapsed),
+                Err(error) => return Err(error),
             }
         }
     }
