@@ -434,7 +434,7 @@ def _hint(present: dict[str, str]) -> None:
 
 
 def _meant(name: str, known: set[str]) -> str | None:
-    """The variable that was meant by one which is not read: another prefix, or some letters; None where it is neither."""
+    """The variable that was meant by one which is not read: another prefix, or some letters; None for neither."""
     if name.startswith("CACHE_"):
         right = f"CACHEKIT_{name[6:]}"
         return right if right in known else None
