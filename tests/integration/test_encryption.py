@@ -452,6 +452,12 @@ def test_the_wrapper_switched_off(namespace: str, caplog: pytest.LogCaptureFixtu
     assert SECRET.encode() in store.entry()[1]
 
 
+def test_the_wrapper_takes_no_wrapper() -> None:
+    for inner in ("encrypted", EncryptionWrapper(master_key=KEY)):
+        with pytest.raises(ConfigurationError, match="give it that one"):
+            EncryptionWrapper(inner, master_key=KEY)
+
+
 def test_the_wrapper_by_itself() -> None:
     wrapper = EncryptionWrapper(master_key=KEY, tenant_id="acme")
     data, metadata = wrapper.serialize({"a": [1, 2]}, "key")

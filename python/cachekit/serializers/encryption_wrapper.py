@@ -51,6 +51,10 @@ class EncryptionWrapper:
             from cachekit.serializers.standard import StandardSerializer
 
             serializer = StandardSerializer()
+        if serializer == "encrypted" or isinstance(serializer, EncryptionWrapper):
+            raise ConfigurationError(
+                'EncryptionWrapper encrypts what another serializer makes: give it that one, as in serializer="auto"'
+            )
         self.serializer: Any = serializer
         name = encryption.tenant_name(tenant_id)
         if name is None:
