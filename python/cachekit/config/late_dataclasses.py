@@ -9,6 +9,7 @@ becomes a real one.
 
 from __future__ import annotations
 
+import os
 from _thread import RLock
 
 TYPE_CHECKING = False
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _lock = RLock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = RLock()
+
+
+if hasattr(os, "register_at_fork"):  # Another thread of the parent may have held it.
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class field:  # noqa: N801 - as in `dataclasses`

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import os
 import pickle
+import signal
 import sys
 import threading
 from typing import Any, Callable
@@ -169,3 +171,26 @@ def test_threads_that_look_and_make_at_once() -> None:
         for thread in threads:
             thread.join()
     assert not wrong
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_while_another_thread_looks() -> None:
+    late, _ = both()
+    looking, forked = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with late_dataclasses._lock:
+            looking.set()
+            forked.wait()
+
+    other = threading.Thread(target=look)
+    other.start()
+    looking.wait()
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)
+        os._exit(0 if late(2) == late(2) else 1)
+    forked.set()
+    other.join()
+    assert os.waitpid(child, 0)[1] == 0
