@@ -19,7 +19,7 @@ from cachekit import cache
 from cachekit.backends.errors import BackendError, BackendErrorType
 from cachekit.backends.memcached import MemcachedBackend, MemcachedBackendConfig
 from cachekit.backends.provider import DefaultBackendProvider
-from cachekit.config import ConfigurationError
+from cachekit.config import CircuitBreakerConfig, ConfigurationError
 from tests.integration.conftest import Either
 from tests.integration.support import FORKS, Runs, ended, forked, program, wait_until
 from tests.support.memcached_server import MemcachedServer
@@ -195,7 +195,9 @@ def test_an_outage_reaches_no_caller(own_memcached: MemcachedServer, namespace: 
         runs()
         return x
 
-    function = either.cached(work, backend=backend, namespace=namespace, ttl=60, l1_enabled=False)
+    breaker = CircuitBreakerConfig(recovery_timeout=0.5)
+    options = {"backend": backend, "namespace": namespace, "ttl": 60, "l1_enabled": False}
+    function = either.cached(work, circuit_breaker=breaker, **options)
     assert either.call(function, 1) == 1
     own_memcached.kill()
     for x in range(20):

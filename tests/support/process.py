@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -13,6 +14,8 @@ from pathlib import Path
 
 START_LIMIT = 20.0
 STOP_LIMIT = 5.0
+
+_random = random.SystemRandom()  # Tests seed the module's own.
 
 
 class ServerMissingError(RuntimeError):
@@ -31,11 +34,19 @@ def program(name: str, package: str) -> str:
 
 
 def free_port() -> int:
-    """A loopback TCP port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback TCP port that nobody listened on a moment ago.
+
+    It is below those that systems give to outgoing connections (from 32768 on Linux), so that none of these takes it
+    before a server starts there, or while it is being restarted.
+    """
+    while True:
+        port = _random.randrange(10_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def wait_until(what: str, ready: Callable[[], bool], limit: float = START_LIMIT) -> None:

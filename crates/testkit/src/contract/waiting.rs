@@ -9,8 +9,10 @@ use super::TIMEOUT;
 use super::face::{Awaited, Face};
 
 const LEASE: Duration = Duration::from_secs(60);
-/// Waking up takes less, although the machine may be busy.
+/// Waking up takes less; who is not woken looks after a second.
 const SOON: Duration = Duration::from_millis(700);
+/// Of so many tries one takes less than [`SOON`], although the machine may be busy.
+const TRIES: u32 = 4;
 /// How long after its end a lease may still hold: a store that counts whole seconds rounds it up, and may
 /// be late by as much again; the rest is for a busy machine, whose store's own clock may lag.
 const LATE: Duration = Duration::from_secs(7);
@@ -30,6 +32,18 @@ pub(super) fn check(face: &Awaited<'_>, prefix: &str) {
     waiters_may_be_cancelled(face, &key("cancelled"));
 }
 
+/// Fails if each of a few tries takes too long, as it does where nobody is woken.
+fn is_soon(mut once: impl FnMut() -> Duration) {
+    let late: Vec<Duration> = (0..TRIES)
+        .map(|_| once())
+        .take_while(|took| *took >= SOON)
+        .collect();
+    assert!(
+        (late.len() as u32) < TRIES,
+        "the waiters woke after {late:?}"
+    );
+}
+
 fn take(face: &Awaited<'_>, key: &str, lease: Duration) {
     let reply = face
         .try_lock(key, "holder", lease, TIMEOUT)
@@ -38,116 +52,121 @@ fn take(face: &Awaited<'_>, key: &str, lease: Duration) {
 }
 
 fn a_free_lock_is_not_waited_for(face: &Awaited<'_>, key: &str) {
-    let start = Instant::now();
-    let released = face.runtime.block_on(face.backend.released(key, LEASE));
-    assert_eq!(released.expect("released"), Released::Notified);
-    assert!(start.elapsed() < SOON);
+    is_soon(|| {
+        let start = Instant::now();
+        let released = face.runtime.block_on(face.backend.released(key, LEASE));
+        assert_eq!(released.expect("released"), Released::Notified);
+        start.elapsed()
+    });
 }
 
 fn waiting_ends(face: &Awaited<'_>, key: &str) {
     take(face, key, LEASE);
     for at_most in [0, 100] {
         let at_most = Duration::from_millis(at_most);
-        let start = Instant::now();
-        let released = face.runtime.block_on(face.backend.released(key, at_most));
-        assert_eq!(released.expect("released"), Released::Elapsed);
-        let waited = start.elapsed();
-        assert!(
-            waited >= at_most && waited < at_most + SOON,
-            "{waited:?} for {at_most:?}"
-        );
+        is_soon(|| {
+            let start = Instant::now();
+            let released = face.runtime.block_on(face.backend.released(key, at_most));
+            assert_eq!(released.expect("released"), Released::Elapsed);
+            let waited = start.elapsed();
+            assert!(waited >= at_most, "{waited:?} for {at_most:?}");
+            waited - at_most
+        });
     }
     assert!(face.unlock(key, "holder", TIMEOUT).expect("unlock"));
 }
 
 fn a_release_wakes_all(face: &Awaited<'_>, key: &str, count: usize) {
-    take(face, key, LEASE);
-    let waiters = (0..count).map(|_| face.backend.released(key, LEASE));
-    let release = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let unlocked = face.backend.unlock(key, "holder", TIMEOUT).await;
-        assert!(unlocked.expect("unlock"));
-        Instant::now()
-    };
-    let (released, at) = face.runtime.block_on(join(join_all(waiters), release));
-    assert!(
-        at.elapsed() < SOON,
-        "the waiters woke after {:?}",
-        at.elapsed()
-    );
-    for released in released {
-        assert_eq!(released.expect("released"), Released::Notified);
-    }
+    is_soon(|| {
+        take(face, key, LEASE);
+        let waiters = (0..count).map(|_| face.backend.released(key, LEASE));
+        let release = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let unlocked = face.backend.unlock(key, "holder", TIMEOUT).await;
+            assert!(unlocked.expect("unlock"));
+            Instant::now()
+        };
+        let (released, at) = face.runtime.block_on(join(join_all(waiters), release));
+        let took = at.elapsed();
+        for released in released {
+            assert_eq!(released.expect("released"), Released::Notified);
+        }
+        took
+    });
 }
 
 fn a_lock_taken_away_wakes(face: &Awaited<'_>, key: &str) {
     let name = face.lock_name(key);
     for alone in [true, false] {
-        take(face, key, LEASE);
-        let taking = async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            let taken = match alone {
-                true => face.backend.delete(&name, TIMEOUT).await.map(u64::from),
-                false => face.backend.delete_many(&[&name, key], TIMEOUT).await,
+        is_soon(|| {
+            take(face, key, LEASE);
+            let taking = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                let taken = match alone {
+                    true => face.backend.delete(&name, TIMEOUT).await.map(u64::from),
+                    false => face.backend.delete_many(&[&name, key], TIMEOUT).await,
+                };
+                taken.expect("it is taken away");
+                Instant::now()
             };
-            taken.expect("it is taken away");
-            Instant::now()
-        };
-        let waiting = face.backend.released(key, LEASE);
-        let (released, at) = face.runtime.block_on(join(waiting, taking));
-        assert_eq!(released.expect("released"), Released::Notified);
-        assert!(at.elapsed() < SOON, "it woke after {:?}", at.elapsed());
+            let waiting = face.backend.released(key, LEASE);
+            let (released, at) = face.runtime.block_on(join(waiting, taking));
+            assert_eq!(released.expect("released"), Released::Notified);
+            at.elapsed()
+        });
     }
 }
 
 fn the_stored_value_wakes(face: &Awaited<'_>, key: &str) {
-    take(face, key, LEASE);
-    let waiter = async {
-        let released = face.backend.released(key, LEASE).await.expect("released");
-        assert_eq!(released, Released::Notified);
-        let woken = Instant::now();
-        let found = face.backend.get(key, false, TIMEOUT).await.expect("get");
-        assert_eq!(&found.expect("the value came first").value[..], b"v");
-        woken
-    };
-    let release = async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let stored = face
-            .backend
-            .set_and_unlock(key, b"v", None, "holder", TIMEOUT)
-            .await;
-        stored.expect("set_and_unlock");
-        Instant::now()
-    };
-    let (woken, at) = face.runtime.block_on(join(waiter, release));
-    assert!(woken.saturating_duration_since(at) < SOON);
+    is_soon(|| {
+        take(face, key, LEASE);
+        let waiter = async {
+            let released = face.backend.released(key, LEASE).await.expect("released");
+            assert_eq!(released, Released::Notified);
+            let woken = Instant::now();
+            let found = face.backend.get(key, false, TIMEOUT).await.expect("get");
+            assert_eq!(&found.expect("the value came first").value[..], b"v");
+            woken
+        };
+        let release = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let stored = face
+                .backend
+                .set_and_unlock(key, b"v", None, "holder", TIMEOUT)
+                .await;
+            stored.expect("set_and_unlock");
+            Instant::now()
+        };
+        let (woken, at) = face.runtime.block_on(join(waiter, release));
+        assert!(face.delete(key, TIMEOUT).expect("delete"));
+        woken.saturating_duration_since(at)
+    });
 }
 
 fn many_locks_at_once(face: &Awaited<'_>, prefix: &str) {
     let keys: Vec<String> = (0..40).map(|i| format!("{prefix}many{i}")).collect();
-    for key in &keys {
-        take(face, key, LEASE);
-    }
-    let waiters = keys.iter().map(|key| face.backend.released(key, LEASE));
-    let release = async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    is_soon(|| {
         for key in &keys {
-            let unlocked = face.backend.unlock(key, "holder", TIMEOUT).await;
-            assert!(unlocked.expect("unlock"));
+            take(face, key, LEASE);
         }
-        Instant::now()
-    };
-    let (released, at) = face.runtime.block_on(join(join_all(waiters), release));
-    assert!(
-        at.elapsed() < SOON,
-        "the waiters woke after {:?}",
-        at.elapsed()
-    );
-    assert!(
-        released
-            .into_iter()
-            .all(|released| matches!(released, Ok(Released::Notified)))
-    );
+        let waiters = keys.iter().map(|key| face.backend.released(key, LEASE));
+        let release = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            for key in &keys {
+                let unlocked = face.backend.unlock(key, "holder", TIMEOUT).await;
+                assert!(unlocked.expect("unlock"));
+            }
+            Instant::now()
+        };
+        let (released, at) = face.runtime.block_on(join(join_all(waiters), release));
+        let took = at.elapsed();
+        assert!(
+            released
+                .into_iter()
+                .all(|released| matches!(released, Ok(Released::Notified)))
+        );
+        took
+    });
 }
 
 fn a_dead_holder_is_noticed(face: &Awaited<'_>, key: &str) {
@@ -206,20 +225,6 @@ fn waiters_may_be_cancelled(face: &Awaited<'_>, key: &str) {
             assert!(cut.is_err(), "nobody released it");
         }
     });
-    a_waiter_still_wakes(face, key);
-}
-
-fn a_waiter_still_wakes(face: &Awaited<'_>, key: &str) {
-    let release = async {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        face.backend
-            .unlock(key, "holder", TIMEOUT)
-            .await
-            .expect("unlock");
-        Instant::now()
-    };
-    let waiter = face.backend.released(key, LEASE);
-    let (released, at) = face.runtime.block_on(join(waiter, release));
-    assert_eq!(released.expect("released"), Released::Notified);
-    assert!(at.elapsed() < SOON);
+    assert!(face.unlock(key, "holder", TIMEOUT).expect("unlock"));
+    a_release_wakes_all(face, key, 1);
 }

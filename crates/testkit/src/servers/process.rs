@@ -1,3 +1,4 @@
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::TcpListener;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -63,14 +64,25 @@ impl Drop for Process {
 
 /// A port of this machine that nobody listened on a moment ago.
 ///
+/// It is below those that systems give to outgoing connections (from 32768 on Linux), so that none of
+/// these takes it before a server starts there, or while it is being restarted.
+///
 /// # Panics
 /// When the machine has none.
 #[must_use]
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(random_port)
+        .take(1000)
+        .find(is_free)
         .expect("a free port")
-        .port()
+}
+
+fn random_port() -> u16 {
+    const PORTS: std::ops::Range<u16> = 10_000..32_000;
+    // Every `RandomState` has keys of its own.
+    let random = RandomState::new().build_hasher().finish();
+    PORTS.start + (random % PORTS.len() as u64) as u16
 }
 
 /// Waits until `happened` says so.
