@@ -125,6 +125,10 @@ struct Waiting {
 
 type Operation = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// How many operations gather at most: while the event loop runs the tasks that are left, the I/O thread
+/// and the store are at these.
+const AT_ONCE: usize = 8;
+
 thread_local! {
     /// The bridges of the loops that ran on this thread and are not closed.
     static BRIDGES: RefCell<Vec<Py<LoopBridge>>> = const { RefCell::new(Vec::new()) };
@@ -206,7 +210,8 @@ impl LoopBridge {
     /// was aborted. The operation leaves its result where both sides find it.
     ///
     /// Waking the I/O thread is a system call. So only the first operation under way wakes it at
-    /// once; others gather until the event loop has run the tasks that are ready, and go together.
+    /// once; others gather until there are [`AT_ONCE`] or the event loop has run the tasks that are
+    /// ready, and go together.
     ///
     /// # Errors
     /// When no asyncio event loop runs on this thread, or it cannot watch a socket.
@@ -247,10 +252,16 @@ impl LoopBridge {
             cachekit::runtime::handle().spawn(operation);
             return Ok((future, abort));
         }
-        let first = waiting.gathered.is_empty();
         waiting.gathered.push(Box::pin(operation));
+        let gathered = waiting.gathered.len();
+        if gathered == AT_ONCE {
+            let gathered = std::mem::take(&mut waiting.gathered);
+            drop(waiting);
+            hand_over(gathered);
+            return Ok((future, abort));
+        }
         drop(waiting);
-        if first {
+        if gathered == 1 {
             let flush = bridge.getattr(py, intern!(py, "flush"))?;
             this.queue
                 .event_loop
@@ -258,6 +269,18 @@ impl LoopBridge {
         }
         Ok((future, abort))
     }
+}
+
+/// Starts the operations on the I/O thread.
+fn hand_over(operations: Vec<Operation>) {
+    if operations.is_empty() {
+        return;
+    }
+    cachekit::runtime::handle().spawn(async move {
+        for operation in operations {
+            tokio::spawn(operation);
+        }
+    });
 }
 
 fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
@@ -282,11 +305,7 @@ impl LoopBridge {
             std::mem::forget(gathered); // The parent does them.
             return;
         }
-        cachekit::runtime::handle().spawn(async move {
-            for operation in gathered {
-                tokio::spawn(operation);
-            }
-        });
+        hand_over(gathered);
     }
 
     /// Runs the errands and completes the futures of all finished operations. The event loop calls it.
