@@ -396,10 +396,9 @@ def read(settings: tuple[Setting, ...], present: dict[str, str]) -> tuple[dict[s
 def given(table: tuple[Setting, ...], config: EnvironmentConfig | None) -> dict[str, Any]:
     """The values of a table's settings: those of a model, or for None those of the environment."""
     if config is not None:
-        plain = getattr(config, "_plain", None)
-        if plain is None or getattr(config, "table", None) is not table:
+        if getattr(config, "table", None) is not table or not hasattr(config, "_plain"):
             raise no_model(table, config)
-        return plain()
+        return config._plain()
     values, named = read(table, variables())
     return fit(values, named) if table is FILE else values
 
