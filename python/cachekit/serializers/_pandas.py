@@ -274,7 +274,7 @@ def _is_plain(frame: Any, dtypes: list[Any]) -> bool:
     import pandas
 
     columns, index = frame.columns, frame.index
-    text = "str" if int(pandas.__version__.partition(".")[0]) > 2 else "object"
+    text = "str" if _is_pandas_3() else "object"
     if type(columns) is not pandas.Index or str(columns.dtype) != text or set(map(type, columns)) != {str}:
         return False
     if not _is_name(columns.name) or not _is_name(index.name):
@@ -288,6 +288,12 @@ def _is_plain(frame: Any, dtypes: list[Any]) -> bool:
         if not _is_plain_type(index.dtype, len(index)):
             return False
     return all(_is_object(dtype) or _is_plain_type(dtype, len(index)) for dtype in dtypes)
+
+
+def _is_pandas_3() -> bool:
+    import pandas
+
+    return int(pandas.__version__.partition(".")[0]) > 2
 
 
 def _is_object(dtype: Any) -> bool:
@@ -307,8 +313,8 @@ def _is_plain_type(dtype: Any, rows: int) -> bool:
         if not rows or categories.name is not None:
             return False
         return type(categories).__name__ == "Index" and str(categories.dtype) in ("str", "int64")
-    if kind == "StringDtype":
-        return bool(dtype.storage == "pyarrow")
+    if kind == "StringDtype":  # Which pandas 2 gives back with the other storage.
+        return bool(dtype.storage == "pyarrow") and _is_pandas_3()
     if kind == "BooleanDtype":
         return True
     if type(dtype).__module__.startswith("numpy"):
