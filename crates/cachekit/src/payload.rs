@@ -219,6 +219,7 @@ impl Payload {
         if let Some(sealer) = sealer.filter(|sealer| sealer.encryption().encrypts) {
             let (nonce, tag) = sealer.seal(header, &mut self.bytes[self.start..]);
             self.prepend(&nonce);
+            self.bytes.reserve_exact(tag.len()); // Growing by itself would double it.
             self.bytes.extend_from_slice(&tag);
         }
     }

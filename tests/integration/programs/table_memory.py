@@ -12,9 +12,9 @@ CACHEKIT_MAX_CHUNK_SIZE_MB must allow for it.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,14 @@ PATIENCE = 60.0
 
 
 def peak() -> int:
-    """The most memory that the process has held so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most memory that this program has held so far, in bytes.
+
+    Not `ru_maxrss`, which begins with that of the process that started this one.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("the kernel does not tell")
 
 
 def frame_of(megabytes: int) -> pd.DataFrame:
